@@ -1,0 +1,75 @@
+"""Norms, cosines and the sign convention of a layer's neurons, with what chance would give.
+
+A gated neuron computes the same function if w_in and w_out both change sign. The *normalised* convention multiplies
+both by s = sign(w_gate·w_in), so that gate and in never point apart; s is +1 where the product is 0. Everything is
+computed in float64 on the CPU: a sign must not depend on the device.
+
+Random baselines: the cosine of two Gaussian vectors of d dimensions has density ∝ (1 − x²)^((d−3)/2), the
+Beta((d−1)/2, (d−1)/2) distribution on [−1, 1]; and, within a layer, cosines of vectors of *different* neurons.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from neuronagent.domain import CosineBaseline
+
+SignConvention = Literal["normalised", "raw"]
+COSINES: tuple[str, ...] = ("cos_gate_in", "cos_gate_out", "cos_in_out")
+_PAIRS = ((0, 1), (0, 2), (1, 2))  # gate, in, out in the order of COSINES
+_MISMATCHED_PAIRS = 200_000
+
+
+def signs(w_gate: torch.Tensor, w_in: torch.Tensor, convention: SignConvention) -> NDArray[np.int8]:
+    """s `[N]` for processed weights `[N, d_model]`: +1 or −1 under `normalised`, all +1 under `raw`."""
+    if convention == "raw":
+        return np.ones(len(w_gate), dtype=np.int8)
+    product = (w_gate.double().cpu() * w_in.double().cpu()).sum(dim=1)
+    return torch.where(product < 0, -1, 1).to(torch.int8).numpy()
+
+
+def cosines_and_norms(
+    w_gate: torch.Tensor, w_in: torch.Tensor, w_out: torch.Tensor
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Cosines `[N, 3]` in the order of `COSINES` and norms `[N, 3]` of gate, in, out; a zero vector has cosine 0."""
+    vectors = [w.double().cpu() for w in (w_gate, w_in, w_out)]
+    norms = torch.stack([v.norm(dim=1) for v in vectors], dim=1)
+    products = torch.stack([(vectors[a] * vectors[b]).sum(dim=1) for a, b in _PAIRS], dim=1)
+    scale = torch.stack([norms[:, a] * norms[:, b] for a, b in _PAIRS], dim=1)
+    cosines = torch.where(scale > 0, products / scale.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
+    return cosines.clamp(-1.0, 1.0).numpy(), norms.numpy()
+
+
+def gaussian_quantiles(dimensions: int, levels: tuple[float, ...] = (0.025, 0.975)) -> tuple[float, ...]:
+    """Quantiles of the cosine of two Gaussian vectors; with x = sin θ the density is ∝ cos^(d−2) θ on a fine grid."""
+    theta = np.linspace(-np.pi / 2, np.pi / 2, 400_001)
+    density = np.cos(theta) ** max(0, dimensions - 2)
+    mass = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    return tuple(float(np.sin(np.interp(level * mass[-1], mass, theta))) for level in levels)
+
+
+def baselines(w_gate: torch.Tensor, w_in: torch.Tensor, w_out: torch.Tensor) -> dict[str, CosineBaseline]:
+    """The random baselines of a layer by the name of the cosine.
+
+    Mismatched pairs (i, i + shift) are taken for evenly spaced shifts, about 200,000 of them: a fixed choice, so that
+    the same weights give the same numbers.
+    """
+    units = [torch.nn.functional.normalize(w.double().cpu(), dim=1) for w in (w_gate, w_in, w_out)]
+    n = len(units[0])
+    shifts = sorted({1 + int(x) for x in np.linspace(0, n - 2, min(n - 1, 1 + _MISMATCHED_PAIRS // n))}) if n > 1 else []
+    low, high = gaussian_quantiles(w_gate.shape[1])
+    result: dict[str, CosineBaseline] = {}
+    for name, (a, b) in zip(COSINES, _PAIRS, strict=True):
+        values = [(units[a] * units[b].roll(shift, dims=0)).sum(dim=1).numpy() for shift in shifts]
+        pooled = np.concatenate(values) if values else np.array([np.nan])
+        lower, upper = np.quantile(pooled, (0.025, 0.975))
+        result[name] = CosineBaseline(
+            gaussian=(low, high),
+            mismatched=(float(lower), float(upper)),
+            mismatched_absolute=float(np.quantile(np.abs(pooled), 0.95)),
+        )
+    return result

@@ -1,0 +1,107 @@
+"""How recorded numbers are laid out in arrays and bytes: histogram bins, packed list entries, axis orders.
+
+Both the recorder (tensors) and the store (blobs) read this page, so that neither has to know the other.
+
+A **list entry** is a value at a token. Its magnitude's float32 bits and its corpus token number n are packed into one
+int64, `bits << 32 | (2^32 − 1 − n)`: the bits of a non-negative float sort like the float, so that comparing packed
+entries is the total order "|value| descending, then token number ascending" of every list. The sign is that of the
+sign combination and is not stored. −1 marks an empty place.
+
+A **sample entry** is packed the same way; only the order in which a sample keeps entries differs.
+
+Axes: combinations as in `domain.COMBINATIONS`, splits as in `domain.SPLITS`, quantities as in `domain.QUANTITIES`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuronagent.domain import CosineBaseline, ListEntry
+
+EMPTY = -1
+MAX_TOKENS = 2**32 - 1
+"""Corpus token numbers must stay below this, which is what a packed entry can hold."""
+
+HISTOGRAM_EDGES: NDArray[np.float32] = (2.0 ** (np.arange(33) / 2.0 - 10.0)).astype(np.float32)
+"""Edges of |post|: two bins per octave from 2^-10 to 2^6. Bin 0 is below the first edge, bin i is
+`edges[i-1] <= |post| < edges[i]`, bin 33 is at or above the last."""
+HISTOGRAM_BINS = len(HISTOGRAM_EDGES) + 1
+
+
+def unpack(entries: NDArray[np.int64], sign: int) -> tuple[ListEntry, ...]:
+    """The non-empty entries of one list, signed, in the order in which they are stored."""
+    kept = entries[entries >= 0]
+    values = (kept >> 32).astype(np.uint32).view(np.float32)
+    numbers = (0xFFFFFFFF - (kept & 0xFFFFFFFF)).tolist()
+    return tuple(ListEntry(sign * float(value), number) for value, number in zip(values, numbers, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerWeights:
+    """What the weights of one layer of N neurons tell, in the index's sign convention.
+
+    `cosines` and `norms` `[N, 3]` float64: (gate,in), (gate,out), (in,out); gate, in, out. `sign` `[N]` int8.
+    `io_class` `[N]`: place in `domain.IO_CLASSES`. `baselines`: by the name of the cosine ("cos_gate_in", …).
+    `vocabulary_ids` int32 and `vocabulary_scores` float32 `[N, 2 matrices, 3 vectors, 2 (+v, −v), k]`: dot products,
+    id −1 where there are fewer tokens than k. `vocabulary_moments` `[N, 2, 3, 3]` float32: variance, skew, excess
+    kurtosis of the cosines over the whole vocabulary.
+    """
+
+    cosines: NDArray[np.float64]
+    norms: NDArray[np.float64]
+    sign: NDArray[np.int8]
+    io_class: NDArray[np.int8]
+    baselines: dict[str, CosineBaseline]
+    vocabulary_ids: NDArray[np.int32]
+    vocabulary_scores: NDArray[np.float32]
+    vocabulary_moments: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerActivations:
+    """What one pass over the corpus recorded of one layer of N neurons, lists of k entries.
+
+    `counts`, `first_counts` `[N, 4]`; `zeros` `[N]`; `sums` `[N, 4, 4]` float64 and `minima`, `maxima` `[N, 4, 4]`
+    float32 (NaN where a combination is empty) by combination and quantity; `mass` `[N, 4]` float64; `histogram`
+    `[N, 3 splits, 4, bins]`; `first_values` `[N, 4]` by quantity, or None. Packed entries, sorted by magnitude:
+    `post` `[N, 3 splits, 4, k]`, `x_in`, `x_gate` `[N, 4, k]`, samples `uniform` and `weighted` `[N, 3 splits, 4, k]`.
+    """
+
+    counts: NDArray[np.int64]
+    first_counts: NDArray[np.int64]
+    zeros: NDArray[np.int64]
+    sums: NDArray[np.float64]
+    minima: NDArray[np.float32]
+    maxima: NDArray[np.float32]
+    mass: NDArray[np.float64]
+    histogram: NDArray[np.int64]
+    first_values: NDArray[np.float32] | None
+    post: NDArray[np.int64]
+    x_in: NDArray[np.int64]
+    x_gate: NDArray[np.int64]
+    uniform: NDArray[np.int64]
+    weighted: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenTable:
+    """The vocabulary: the bytes of every token id (None where undecodable), the Euclidean norms of its columns in
+    processed W_U and in W_E `[V]`, and how often each id occurs in the corpus per split `[3, V]`, position 0 left out."""
+
+    token_bytes: list[bytes | None]
+    norm_unembedding: NDArray[np.float32]
+    norm_embedding: NDArray[np.float32]
+    counts: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTable:
+    """The corpus as read: for text i its document name, split, and `tokens[first[i] : first[i+1]]` (BOS included)."""
+
+    documents: list[str]
+    splits: NDArray[np.int8]
+    first: NDArray[np.int64]
+    tokens: NDArray[np.uint32]

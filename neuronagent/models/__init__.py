@@ -1,0 +1,1 @@
+"""Language models: families, weights, activations, tokens. The only importer of transformers and TransformerLens."""

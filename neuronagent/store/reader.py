@@ -1,0 +1,268 @@
+"""Reads an index. Values come out in the domain's types; nothing here ever writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Engine, Row, RowMapping, func, select
+
+from neuronagent.domain import (
+    SPLITS,
+    CosineBaseline,
+    IOClass,
+    NeuronId,
+    NeuronRecord,
+    SignCombination,
+    Split,
+    Text,
+)
+from neuronagent.errors import NotFoundError
+from neuronagent.store import records, schema
+from neuronagent.store.engine import engine_name, open_reader
+from neuronagent.store.explanations import (
+    StoredExplanation,
+    StoredScore,
+    find_explanation,
+    find_explanations,
+    find_scores,
+)
+from neuronagent.store.failures import storage_errors
+from neuronagent.store.packing import unpack_array
+from neuronagent.store.search import SearchPage, SearchQuery, search
+
+_ID_BATCH = 10_000  # ids in one statement: SQLite takes 32,766 parameters
+
+
+class IndexReader:
+    """An open index; safe to share between threads. Close it, or use it in a `with` block.
+
+    Every method raises StorageError where the database cannot be read.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.name = engine_name(engine)
+
+    @classmethod
+    def open(cls, target: str | Path) -> IndexReader:
+        """Open the file or `postgresql://…` database `target`; errors as `engine.open_reader`."""
+        return cls(open_reader(target))
+
+    def __enter__(self) -> IndexReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def info(self) -> dict[str, Any]:
+        """What the index says about itself: what `write_index` was given."""
+        with self._connect() as connection:
+            rows = connection.execute(select(schema.index_info).order_by(schema.index_info.c.key))
+            return {row.key: json.loads(row.value) for row in rows}
+
+    def layers(self) -> dict[int, int]:
+        """The number of neurons of each layer."""
+        return {number: row.neurons for number, row in self._layers.items()}
+
+    def baselines(self, layer: int) -> dict[str, CosineBaseline]:
+        """The cosines of unrelated vectors in `layer`, by the name of the cosine (`cos_gate_in`, …).
+
+        Raises:
+            NotFoundError: no such layer.
+        """
+        if layer not in self._layers:
+            raise NotFoundError(f"layer {layer} is not in this index", remedy=f"layers: {_spans(self._layers)}")
+        found: dict[str, Any] = json.loads(self._layers[layer].baselines)
+        return {
+            name: CosineBaseline(
+                gaussian=(values["gaussian"][0], values["gaussian"][1]),
+                mismatched=(values["mismatched"][0], values["mismatched"][1]),
+                mismatched_absolute=values["mismatched_absolute"],
+            )
+            for name, values in found.items()
+        }
+
+    def neuron(self, neuron: NeuronId) -> NeuronRecord:
+        """All that is recorded of `neuron`.
+
+        Raises:
+            NotFoundError: it is not in the index; the message says what is.
+        """
+        with self._connect() as connection:
+            rows: dict[str, list[RowMapping]] = {}
+            for table in (schema.neuron, schema.projection, schema.combination):
+                mine = (table.c.layer == neuron.layer, table.c.neuron == neuron.index)
+                query = select(table).where(*mine).order_by(*table.primary_key)
+                rows[table.name] = list(connection.execute(query).mappings())
+            if not rows["neuron"]:
+                raise self._not_found(neuron)
+            projection = rows["projection"][0]
+            facts = _token_facts(connection, records.vocabulary_ids(projection))
+        return records.neuron_record(rows["neuron"][0], projection, rows["combination"], facts)
+
+    def text(self, text_id: int) -> Text:
+        """A text of the corpus.
+
+        Raises:
+            NotFoundError: no such text.
+        """
+        joined = schema.text.join(schema.document, schema.text.c.document_id == schema.document.c.id)
+        query = select(schema.text, schema.document.c.name).select_from(joined).where(schema.text.c.id == text_id)
+        with self._connect() as connection:
+            row = connection.execute(query).first()
+        if row is None:
+            count = len(self._first_tokens) - 1
+            raise NotFoundError(f"there is no text {text_id}", remedy=f"texts: 0–{count - 1}" if count else "")
+        return Text(
+            text_id=text_id,
+            document=row.name,
+            split=SPLITS[row.split],
+            first_token=row.first_token,
+            token_ids=tuple(unpack_array(row.tokens, np.uint32).tolist()),
+        )
+
+    def locate(self, token_number: int) -> tuple[int, int]:
+        """The text that holds corpus token `token_number`, and the token's position in it.
+
+        Raises:
+            NotFoundError: the corpus has no such token.
+        """
+        first = self._first_tokens
+        if not 0 <= token_number < first[-1]:
+            raise NotFoundError(f"the corpus has no token {token_number}", remedy=f"it has {first[-1]} tokens")
+        text_id = int(np.searchsorted(first, token_number, side="right")) - 1
+        return text_id, token_number - int(first[text_id])
+
+    def token_bytes(self, ids: Iterable[int]) -> list[bytes | None]:
+        """The bytes of each of `ids`; None for one that the tokenizer cannot decode.
+
+        Raises:
+            NotFoundError: an id that is not in the vocabulary.
+        """
+        wanted = list(ids)
+        found: dict[int, bytes | None] = {}
+        column = schema.token.c
+        with self._connect() as connection:
+            for part in _batches(sorted(set(wanted))):
+                query = select(column.id, column.bytes).where(column.id.in_(part))
+                found.update((row.id, row.bytes) for row in connection.execute(query))
+        for token_id in wanted:
+            if token_id not in found:
+                raise NotFoundError(f"the vocabulary has no token id {token_id}", remedy="use an id of this model")
+        return [found[token_id] for token_id in wanted]
+
+    def token_strings(self, ids: Iterable[int]) -> list[str]:
+        """The tokens as text for human eyes: what is no UTF-8 on its own is replaced. Errors as `token_bytes`."""
+        return [records.token_text(data) for data in self.token_bytes(ids)]
+
+    def token_counts(self, split: Split) -> NDArray[np.int64]:
+        """How often each token id occurs in `split` `[V]`, position 0 left out."""
+        column = schema.token.c[f"count_{split.value}"]
+        with self._connect() as connection:
+            return np.array(connection.execute(select(column).order_by(schema.token.c.id)).scalars().all(), np.int64)
+
+    def find_tokens(self, string: str) -> list[int]:
+        """The ids of the tokens that read `string`, or a space and `string`; with a space of its own it is exact."""
+        forms = {string, string if string.startswith(" ") else f" {string}"}
+        query = select(schema.token.c.id).where(schema.token.c.bytes.in_([form.encode() for form in sorted(forms)]))
+        with self._connect() as connection:
+            return list(connection.execute(query.order_by(schema.token.c.id)).scalars())
+
+    def search(self, query: SearchQuery) -> SearchPage:
+        """The neurons that meet every criterion of `query`; see `search.search`."""
+        with self._connect() as connection:
+            return search(connection, query)
+
+    def class_counts(self) -> dict[int, dict[IOClass, int]]:
+        """How many neurons of each layer are in each IO class; classes without neurons are left out."""
+        column = schema.neuron.c
+        keys = (column.layer, column.io_class, column.atypical)
+        counts: dict[int, dict[IOClass, int]] = {}
+        with self._connect() as connection:
+            for layer, name, atypical, count in connection.execute(
+                select(*keys, func.count()).group_by(*keys).order_by(*keys)
+            ):
+                counts.setdefault(layer, {})[IOClass(name, atypical)] = count
+        return counts
+
+    def explanations(
+        self, neuron: NeuronId, combination: SignCombination | None = None, *, superseded: bool = False
+    ) -> list[StoredExplanation]:
+        """The current explanations of `neuron`, oldest first; with `superseded` also the earlier ones."""
+        with self._connect() as connection:
+            return find_explanations(connection, neuron, combination, superseded=superseded)
+
+    def explanation(self, explanation_id: int) -> StoredExplanation:
+        """One explanation by its id.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        with self._connect() as connection:
+            return find_explanation(connection, explanation_id)
+
+    def scores(self, explanation_id: int, *, superseded: bool = False) -> list[StoredScore]:
+        """The current scores of an explanation, oldest first; with `superseded` also the earlier ones."""
+        with self._connect() as connection:
+            return find_scores(connection, explanation_id, superseded=superseded)
+
+    @contextmanager
+    def _connect(self) -> Generator[Connection]:
+        with storage_errors(self.name), self.engine.connect() as connection:
+            yield connection
+
+    @cached_property
+    def _layers(self) -> dict[int, Row[Any]]:
+        with self._connect() as connection:
+            rows = connection.execute(select(schema.layer).order_by(schema.layer.c.layer))
+            return {row.layer: row for row in rows}
+
+    @cached_property
+    def _first_tokens(self) -> NDArray[np.int64]:
+        """The first corpus token number of every text, and at the end the number of tokens `[texts + 1]`."""
+        column = schema.text.c
+        with self._connect() as connection:
+            first = connection.execute(select(column.first_token).order_by(column.first_token)).scalars().all()
+            end = connection.execute(select(func.max(column.first_token + column.n_tokens))).scalar() or 0
+        return np.array([*first, end], np.int64)
+
+    def _not_found(self, neuron: NeuronId) -> NotFoundError:
+        if neuron.layer not in self._layers:
+            remedy = f"layers: {_spans(self._layers)}"
+        else:
+            remedy = f"layer {neuron.layer} has the indices 0–{self._layers[neuron.layer].neurons - 1}"
+        allowed = f"{remedy}; layers: {_spans(self._layers)}" if neuron.layer in self._layers else remedy
+        return NotFoundError(f"neuron {neuron} is not in this index", remedy=allowed)
+
+
+def _token_facts(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str, float, float]]:
+    column = schema.token.c
+    query = select(column.id, column.bytes, column.norm_unembedding, column.norm_embedding).where(column.id.in_(ids))
+    return {token_id: (records.token_text(data), *norms) for token_id, data, *norms in connection.execute(query)}
+
+
+def _batches(ids: list[int]) -> list[list[int]]:
+    return [ids[start : start + _ID_BATCH] for start in range(0, len(ids), _ID_BATCH)]
+
+
+def _spans(numbers: Iterable[int]) -> str:
+    """`0–5, 9` for 0, 1, 2, 3, 4, 5, 9."""
+    ordered = sorted(numbers)
+    spans: list[list[int]] = []
+    for number in ordered:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(str(low) if low == high else f"{low}–{high}" for low, high in spans) or "none"

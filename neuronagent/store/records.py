@@ -1,0 +1,146 @@
+"""Builds domain values from the rows of one neuron: the inverse of `rows.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sqlalchemy import RowMapping
+
+from neuronagent import layout
+from neuronagent.domain import (
+    COMBINATIONS,
+    QUANTITIES,
+    SPLITS,
+    VECTORS,
+    VOCABULARY_MATRICES,
+    CombinationRecord,
+    Geometry,
+    IOClass,
+    ListEntry,
+    NeuronId,
+    NeuronRecord,
+    Quantity,
+    QuantityStatistics,
+    Split,
+    Vector,
+    VocabularyEntry,
+    VocabularyMatrix,
+    VocabularyProjection,
+)
+from neuronagent.store.inverted import merged_post
+from neuronagent.store.packing import unpack_array
+
+_LISTS = 11  # per combination: post, uniform and weighted for each of 3 splits; x_in; x_gate
+
+TokenFacts = Mapping[int, tuple[str, float, float]]
+"""By token id: its text, and the norms of its columns in W_U and W_E."""
+
+
+def token_text(data: bytes | None) -> str:
+    """A token's bytes for human eyes; bytes that are no UTF-8 on their own become replacement characters."""
+    return "" if data is None else data.decode("utf-8", errors="replace")
+
+
+def vocabulary_ids(projection: RowMapping) -> list[int]:
+    """The token ids that a row of `projection` mentions."""
+    ids = unpack_array(projection["ids"], np.int32)
+    return np.unique(ids[ids >= 0]).tolist()
+
+
+def neuron_record(
+    neuron: RowMapping, projection: RowMapping, combinations: list[RowMapping], tokens: TokenFacts
+) -> NeuronRecord:
+    """The record of one neuron; without activations it has no combinations and its `tokens` are 0."""
+    norms = (neuron["norm_gate"], neuron["norm_in"], neuron["norm_out"])
+    first = None
+    if neuron["first_values"] is not None:
+        first = dict(zip(QUANTITIES, unpack_array(neuron["first_values"], np.float32).tolist(), strict=True))
+    return NeuronRecord(
+        neuron=NeuronId(neuron["layer"], neuron["neuron"]),
+        geometry=Geometry(
+            cos_gate_in=neuron["cos_gate_in"],
+            cos_gate_out=neuron["cos_gate_out"],
+            cos_in_out=neuron["cos_in_out"],
+            norm_gate=norms[0],
+            norm_in=norms[1],
+            norm_out=norms[2],
+        ),
+        io_class=IOClass(neuron["io_class"], neuron["atypical"]),
+        sign=neuron["sign"],
+        vocabulary=_vocabulary(projection, norms, tokens),
+        tokens=neuron["tokens"] or 0,
+        zeros=neuron["zeros"] or 0,
+        first_values=first,
+        combinations={COMBINATIONS[row["combination"]]: _combination_record(row) for row in combinations},
+    )
+
+
+def _vocabulary(
+    row: RowMapping, norms: tuple[float, float, float], tokens: TokenFacts
+) -> dict[VocabularyMatrix, dict[Vector, VocabularyProjection]]:
+    ids = unpack_array(row["ids"], np.int32).reshape(2, 3, 2, -1).tolist()
+    scores = unpack_array(row["scores"], np.float32).reshape(2, 3, 2, -1).tolist()
+    moments = unpack_array(row["moments"], np.float32).reshape(2, 3, 3).tolist()
+
+    def entries(m: int, v: int, side: int) -> tuple[VocabularyEntry, ...]:
+        found: list[VocabularyEntry] = []
+        for token_id, score in zip(ids[m][v][side], scores[m][v][side], strict=True):
+            if token_id < 0:
+                continue
+            text, *columns = tokens[token_id]
+            length = norms[v] * columns[m]
+            cosine = score / length if length else 0.0
+            found.append(VocabularyEntry(token_id=token_id, token=text, score=score, cosine=cosine))
+        return tuple(found)
+
+    def projection(m: int, v: int) -> VocabularyProjection:
+        variance, skew, kurtosis = moments[m][v]
+        top, bottom = entries(m, v, 0), entries(m, v, 1)
+        return VocabularyProjection(top=top, bottom=bottom, variance=variance, skew=skew, kurtosis=kurtosis)
+
+    return {
+        matrix: {vector: projection(m, v) for v, vector in enumerate(VECTORS)}
+        for m, matrix in enumerate(VOCABULARY_MATRICES)
+    }
+
+
+def _combination_record(row: RowMapping) -> CombinationRecord:
+    combination = COMBINATIONS[row["combination"]]
+    histogram = unpack_array(row["histogram"], np.uint32).reshape(len(SPLITS), layout.HISTOGRAM_BINS).tolist()
+    lists = unpack_array(row["lists"], np.int64).reshape(_LISTS, -1)  # (11, k), in the order of rows.combination_rows
+    post, x_in, x_gate, uniform, weighted = lists[0:3], lists[3], lists[4], lists[5:8], lists[8:11]
+    overall = merged_post(post[None, :, None, :])[0, 0]
+
+    def by_split(entries: np.ndarray[Any, np.dtype[np.int64]]) -> dict[Split, tuple[ListEntry, ...]]:
+        sign = combination.write_sign
+        return {split: layout.unpack(entries[place], sign) for place, split in enumerate(SPLITS)}
+
+    return CombinationRecord(
+        combination=combination,
+        count=row["count"],
+        first_count=row["first_count"],
+        statistics=_statistics(row["statistics"], row["count"]),
+        mass=row["mass"],
+        tau=row["tau"],
+        histogram={split: tuple(histogram[place]) for place, split in enumerate(SPLITS)},
+        top={
+            Quantity.POST: layout.unpack(overall, combination.sign(Quantity.POST)),
+            Quantity.X_IN: layout.unpack(x_in, combination.sign(Quantity.X_IN)),
+            Quantity.X_GATE: layout.unpack(x_gate, combination.sign(Quantity.X_GATE)),
+        },
+        post_by_split=by_split(post),
+        uniform=by_split(uniform),
+        weighted=by_split(weighted),
+    )
+
+
+def _statistics(blob: bytes, count: int) -> dict[Quantity, QuantityStatistics]:
+    sums, minima, maxima = unpack_array(blob, np.float64).reshape(3, len(QUANTITIES)).tolist()
+    if not count:
+        return dict.fromkeys(QUANTITIES, QuantityStatistics(mean=None, min=None, max=None))
+    return {
+        quantity: QuantityStatistics(mean=sums[place] / count, min=minima[place], max=maxima[place])
+        for place, quantity in enumerate(QUANTITIES)
+    }

@@ -1,0 +1,226 @@
+"""Finding neurons by class, geometry, statistics, tokens and explanations. All criteria of a query must hold.
+
+A token criterion is looked up in the inverted table (`inverted.py`) and becomes a set of ordinals, handed to the
+database as one JSON list; the rest are plain conditions on the narrow `neuron` table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import JSON, ColumnElement, Connection, Integer, cast, exists, func, literal, select
+
+from neuronagent.domain import COMBINATIONS, IO_CLASS_NAMES, IOClass, NeuronId, SignCombination, clip
+from neuronagent.errors import UsageError
+from neuronagent.store import schema
+from neuronagent.store.inverted import KINDS, split
+from neuronagent.store.packing import unpack_array
+
+Range = tuple[float | None, float | None]
+"""Lowest and highest value allowed, both inclusive; None is no bound."""
+
+COSINES = ("cos_gate_in", "cos_gate_out", "cos_in_out")
+
+_neuron = schema.neuron.c
+_FREQUENCIES = [_neuron[f"frequency_{suffix}"] for suffix in schema.COMBINATION_SUFFIXES]
+_MASSES = [_neuron[f"mass_{suffix}"] for suffix in schema.COMBINATION_SUFFIXES]
+
+SORT_KEYS: tuple[str, ...] = (
+    "neuron",
+    "match",
+    *COSINES,
+    "norm_gate",
+    "norm_in",
+    "norm_out",
+    *(column.name for column in (*_FREQUENCIES, *_MASSES)),
+)
+"""`neuron` is the model's own order; `match` the score of the first token criterion, strongest first if descending."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCriterion:
+    """Any of `token_ids` under `kind` of the inverted table: `out_top`, …, or a combination with examples there."""
+
+    kind: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchQuery:
+    """What to look for; an empty criterion asks for nothing. `explanation`: text that a current explanation contains,
+    whatever its case. `atypical`: True, False, or None for both."""
+
+    layers: tuple[int, ...] = ()
+    io_classes: tuple[str, ...] = ()
+    atypical: bool | None = None
+    cosines: Mapping[str, Range] = field(default_factory=dict[str, Range])
+    frequency: Mapping[SignCombination, Range] = field(default_factory=dict[SignCombination, Range])
+    mass: Mapping[SignCombination, Range] = field(default_factory=dict[SignCombination, Range])
+    tokens: tuple[TokenCriterion, ...] = ()
+    explanation: str = ""
+    sort: str = "neuron"
+    descending: bool = False
+    limit: int = 20
+    offset: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRow:
+    """One neuron found. `frequency` and `mass_share` are None in an index of weights alone; `match` is the score of
+    the query's first token criterion."""
+
+    neuron: NeuronId
+    io_class: IOClass
+    cosines: Mapping[str, float]
+    frequency: Mapping[SignCombination, float | None]
+    mass_share: Mapping[SignCombination, float | None]
+    match: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchPage:
+    """The rows from `offset`, of `total`; `next_offset` is None on the last page."""
+
+    rows: tuple[SearchRow, ...]
+    total: int
+    offset: int
+    next_offset: int | None
+
+
+def search(connection: Connection, query: SearchQuery) -> SearchPage:
+    """The neurons that meet every criterion of `query`, ties in the model's order.
+
+    Raises:
+        UsageError: an unknown class, cosine, token kind or sort key, or a limit or offset that is none.
+    """
+    _check(query)
+    matches = _matches(connection, query.tokens)
+    conditions = _conditions(connection, query)
+    if matches is not None:
+        conditions.append(_in_ordinals(connection, matches[0]))
+    total = connection.execute(select(func.count()).select_from(schema.neuron).where(*conditions)).scalar() or 0
+    if query.sort == "match" and matches is not None:
+        page = _page_by_match(connection, query, matches, conditions)
+    else:
+        order: list[ColumnElement[Any]] = [_neuron.layer, _neuron.neuron]
+        if query.sort == "neuron":
+            order = [column.desc() for column in order] if query.descending else order
+        else:
+            key = _neuron[query.sort]
+            order.insert(0, (key.desc() if query.descending else key.asc()).nulls_last())
+        statement = select(schema.neuron).where(*conditions).order_by(*order).limit(query.limit).offset(query.offset)
+        page = [dict(row) for row in connection.execute(statement).mappings()]
+    end = query.offset + len(page)
+    return SearchPage(
+        rows=tuple(_row(row, matches) for row in page),
+        total=total,
+        offset=query.offset,
+        next_offset=end if page and end < total else None,
+    )
+
+
+def _check(query: SearchQuery) -> None:
+    allowed = [
+        ("IO class", query.io_classes, IO_CLASS_NAMES),
+        ("cosine", tuple(query.cosines), COSINES),
+        ("kind of token", tuple(criterion.kind for criterion in query.tokens), KINDS),
+        ("sort key", (query.sort,), SORT_KEYS if query.tokens else tuple(key for key in SORT_KEYS if key != "match")),
+    ]
+    for what, values, names in allowed:
+        for value in values:
+            if value not in names:
+                raise UsageError(f"{clip(value)!r} is no {what}", remedy=f"allowed: {', '.join(names)}")
+    if query.limit < 1 or query.offset < 0:
+        raise UsageError("a search needs a limit of at least 1 and an offset of at least 0")
+
+
+def _conditions(connection: Connection, query: SearchQuery) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if query.layers:
+        conditions.append(_neuron.layer.in_(query.layers))
+    if query.io_classes:
+        conditions.append(_neuron.io_class.in_(query.io_classes))
+    if query.atypical is not None:
+        conditions.append(_neuron.atypical.is_(query.atypical))
+    ranges = [(_neuron[name], bounds) for name, bounds in query.cosines.items()]
+    ranges += [(_FREQUENCIES[combination.position], bounds) for combination, bounds in query.frequency.items()]
+    ranges += [(_MASSES[combination.position], bounds) for combination, bounds in query.mass.items()]
+    for column, (low, high) in ranges:
+        if low is not None:
+            conditions.append(column >= low)
+        if high is not None:
+            conditions.append(column <= high)
+    if query.explanation:
+        explanation = schema.explanation.c
+        mine = (explanation.layer == _neuron.layer, explanation.neuron == _neuron.neuron)
+        contains = explanation.text.icontains(query.explanation, autoescape=True)
+        conditions.append(exists().where(*mine, explanation.superseded_by.is_(None), contains))
+    return conditions
+
+
+Matches = tuple[NDArray[np.uint32], NDArray[np.float32]]
+
+
+def _matches(connection: Connection, criteria: tuple[TokenCriterion, ...]) -> Matches | None:
+    """Ordinals, ascending, that meet all token criteria, and their best scores under the first; None without any."""
+    found = [_lookup(connection, criterion) for criterion in criteria]
+    if not found:
+        return None
+    ordinals, scores = found[0]
+    for others, _ in found[1:]:
+        kept = np.isin(ordinals, others, assume_unique=True)
+        ordinals, scores = ordinals[kept], scores[kept]
+    return ordinals, scores
+
+
+def _lookup(connection: Connection, criterion: TokenCriterion) -> Matches:
+    """Unique ordinals, ascending, under one criterion, each with its score of the largest magnitude."""
+    column = schema.token_neuron.c
+    query = select(column.neurons).where(
+        column.kind == KINDS.index(criterion.kind), column.token_id.in_(criterion.token_ids)
+    )
+    blobs = [unpack_array(blob, np.uint64) for blob in connection.execute(query).scalars()]
+    ordinals, scores = split(np.concatenate([np.empty(0, np.uint64), *blobs]))
+    order = np.lexsort((-np.abs(scores), ordinals))
+    unique, first = np.unique(ordinals[order], return_index=True)
+    return unique, scores[order][first]
+
+
+def _in_ordinals(connection: Connection, ordinals: NDArray[np.uint32]) -> ColumnElement[bool]:
+    """One parameter however many ordinals there are: databases limit the number of parameters, not their size."""
+    values = literal(ordinals.tolist(), JSON)
+    if connection.dialect.name == "sqlite":
+        each = func.json_each(values).table_valued("value")
+        return _neuron.ordinal.in_(select(each.c.value))
+    element = func.json_array_elements_text(values).column_valued("element")
+    return _neuron.ordinal.in_(select(cast(element, Integer)))
+
+
+def _page_by_match(
+    connection: Connection, query: SearchQuery, matches: Matches, conditions: list[ColumnElement[bool]]
+) -> list[dict[str, Any]]:
+    """One page in the order of the matches' magnitudes, which only the blobs know."""
+    statement = select(_neuron.ordinal).where(*conditions).order_by(_neuron.layer, _neuron.neuron)
+    ordinals = np.array(connection.execute(statement).scalars().all(), np.uint32)
+    strength = np.abs(matches[1][np.searchsorted(matches[0], ordinals)])
+    order = np.argsort(-strength if query.descending else strength, kind="stable")
+    wanted = ordinals[order][query.offset : query.offset + query.limit].tolist()
+    found = connection.execute(select(schema.neuron).where(_in_ordinals(connection, np.array(wanted, np.uint32))))
+    rows = {row["ordinal"]: dict(row) for row in found.mappings()}
+    return [rows[ordinal] for ordinal in wanted]
+
+
+def _row(row: Mapping[str, Any], matches: Matches | None) -> SearchRow:
+    match = None if matches is None else float(matches[1][np.searchsorted(matches[0], row["ordinal"])])
+    return SearchRow(
+        neuron=NeuronId(row["layer"], row["neuron"]),
+        io_class=IOClass(row["io_class"], row["atypical"]),
+        cosines={name: row[name] for name in COSINES},
+        frequency={c: row[column.name] for c, column in zip(COMBINATIONS, _FREQUENCIES, strict=True)},
+        mass_share={c: row[column.name] for c, column in zip(COMBINATIONS, _MASSES, strict=True)},
+        match=match,
+    )

@@ -1,0 +1,224 @@
+"""Writes a whole index: all of it or nothing.
+
+SQLite: into `.<name>.partial` beside the target, which is then flushed to the disk and moved into place, so that a
+kill at any moment leaves the old file or none. PostgreSQL: in one transaction. Either way the explanations and scores
+of an index with the same identity are kept, since people and servers worked for them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+from sqlalchemy import Connection, Table, func, select
+
+from neuronagent.domain import clip
+from neuronagent.errors import IndexMismatchError, NotAnIndexError, StorageError
+from neuronagent.layout import LayerActivations, LayerWeights, TextTable, TokenTable
+from neuronagent.store import engine as engines
+from neuronagent.store import rows, schema
+from neuronagent.store.failures import storage_errors
+from neuronagent.store.inverted import Inverter
+
+IDENTITY_KEY = "fingerprint"
+"""The entry of `info` that names what an index was built from; equal fingerprints are the same index."""
+
+Layers = Iterable[tuple[int, LayerWeights, LayerActivations | None]]
+
+_BATCH = 2000  # rows handed to the driver at a time
+
+
+def write_index(
+    target: str | Path, *, info: Mapping[str, object], token_table: TokenTable, texts: TextTable, layers: Layers
+) -> None:
+    """Write an index to the file or `postgresql://…` database `target`; `info` must be JSON and name a fingerprint.
+
+    Layers are taken one at a time. An index that is there already is replaced if it has the same identity, or if
+    it is a file without explanations.
+
+    Raises:
+        IndexMismatchError: what is there is another index that must not be lost, or (NotAnIndexError) no index at all.
+        StorageError: no room, locked, or read-only.
+    """
+    if IDENTITY_KEY not in info:
+        raise ValueError(f"info needs {IDENTITY_KEY!r}")
+    with storage_errors(engines.display_name(target)):
+        if engines.is_url(target):
+            _write_postgresql(str(target), info, token_table, texts, layers)
+        else:
+            _write_sqlite(Path(target).expanduser().absolute(), info, token_table, texts, layers)
+
+
+def _write_sqlite(
+    path: Path, info: Mapping[str, object], token_table: TokenTable, texts: TextTable, layers: Layers
+) -> None:
+    _check_replaceable(path, info)  # before the work, and again after it
+    partial = path.with_name(f".{path.name}.partial")
+    _remove_leftover(partial)
+    try:
+        engine = engines.create(partial)
+        try:
+            with engine.begin() as connection:
+                _insert_all(connection, info, token_table, texts, layers)
+                if _check_replaceable(path, info):
+                    _copy_kept(path, connection)
+        finally:
+            engine.dispose()
+        _sync(partial)
+        _release(path)
+        os.replace(partial, path)
+        _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_postgresql(
+    url: str, info: Mapping[str, object], token_table: TokenTable, texts: TextTable, layers: Layers
+) -> None:
+    engine = engines.open_unchecked(url)
+    try:
+        with engine.begin() as connection:
+            if engines.is_empty(connection):
+                engines.create_schema(connection)
+            else:
+                engines.check_schema(connection, url)
+                if _identity(connection) != info[IDENTITY_KEY]:
+                    raise _other_index(engines.display_name(url))
+                for table in reversed(schema.metadata.sorted_tables):
+                    if table not in (*schema.KEPT_TABLES, schema.alembic_version):
+                        connection.execute(table.delete())
+            _insert_all(connection, info, token_table, texts, layers)
+    finally:
+        engine.dispose()
+
+
+def _insert_all(
+    connection: Connection, info: Mapping[str, object], token_table: TokenTable, texts: TextTable, layers: Layers
+) -> None:
+    facts = ({"key": key, "value": json.dumps(value)} for key, value in info.items())
+    _insert(connection, schema.index_info, facts)
+    _insert(connection, schema.token, rows.token_rows(token_table))
+    documents, document_ids = rows.document_rows(texts)
+    _insert(connection, schema.document, documents)
+    _insert(connection, schema.text, rows.text_rows(texts, document_ids))
+    inverter = Inverter(texts.tokens)
+    ordinal = 0
+    for layer, weights, activations in layers:
+        _insert(connection, schema.layer, [rows.layer_row(layer, ordinal, weights)])
+        _insert(connection, schema.neuron, rows.neuron_rows(layer, ordinal, weights, activations))
+        _insert(connection, schema.projection, rows.projection_rows(layer, weights))
+        if activations is not None:
+            _insert(connection, schema.combination, rows.combination_rows(layer, activations))
+        _insert(connection, schema.token_neuron, inverter.add(ordinal, weights, activations))
+        ordinal += len(weights.sign)
+    _insert(connection, schema.token_neuron, inverter.flush())
+
+
+def _insert(connection: Connection, table: Table, values: Iterable[rows.Row]) -> None:
+    source = iter(values)
+    statement = table.insert()
+    while batch := list(islice(source, _BATCH)):
+        connection.execute(statement, batch)
+
+
+def _identity(connection: Connection) -> object:
+    column = schema.index_info.c
+    value = connection.execute(select(column.value).where(column.key == IDENTITY_KEY)).scalar()
+    return None if value is None else json.loads(value)
+
+
+def _check_replaceable(path: Path, info: Mapping[str, object]) -> bool:
+    """Whether `path` holds explanations to be kept.
+
+    Raises:
+        IndexMismatchError, NotAnIndexError, StorageError: it holds something that must not be replaced.
+    """
+    if not path.exists():
+        if not path.parent.is_dir():
+            raise StorageError(f"the folder {path.parent} does not exist", remedy="create it first")
+        return False
+    try:
+        engine = engines.open_reader(path)
+    except NotAnIndexError as error:
+        raise NotAnIndexError(
+            f"{path} is there already and is no neuronagent index", remedy="choose another name"
+        ) from error
+    try:
+        with engine.connect() as connection:
+            explanations = connection.execute(select(func.count()).select_from(schema.explanation)).scalar() or 0
+            if explanations and _identity(connection) != info[IDENTITY_KEY]:
+                raise _other_index(f"{path} with its {explanations} explanations")
+            return explanations > 0
+    finally:
+        engine.dispose()
+
+
+def _other_index(what: str) -> IndexMismatchError:
+    return IndexMismatchError(
+        f"{clip(what, 200)} was built from something else (another fingerprint)",
+        remedy="choose another name, or remove it first",
+    )
+
+
+def _copy_kept(path: Path, connection: Connection) -> None:
+    """Copy explanations and scores from the index `path`; ids stay as they are."""
+    engine = engines.open_reader(path)
+    try:
+        with engine.connect() as source:
+            for table in schema.KEPT_TABLES:
+                # A row may point to a later one (`superseded_by`): references are filled in when all rows are there.
+                found = [dict(row) for row in source.execute(select(table)).mappings()]
+                later = [row | {"superseded_by": None} if "superseded_by" in row else row for row in found]
+                _insert(connection, table, later)
+                for row in found:
+                    if row.get("superseded_by") is not None:
+                        change = table.update().where(table.c.id == row["id"])
+                        connection.execute(change.values(superseded_by=row["superseded_by"]))
+    finally:
+        engine.dispose()
+
+
+def _remove_leftover(partial: Path) -> None:
+    """Remove what a killed writer left.
+
+    Raises:
+        StorageError: the writer is alive.
+    """
+    if not partial.exists():
+        return
+    with closing(sqlite3.connect(partial, timeout=0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                raise StorageError(
+                    f"{partial} is being written by another process", remedy="wait for it, or stop it"
+                ) from error
+    partial.unlink()
+
+
+def _release(path: Path) -> None:
+    """Fold the write-ahead log of the old file back into it.
+
+    A log left beside the path would be replayed into the file that takes its place, and ruin it.
+    """
+    if not path.exists():
+        return
+    with closing(sqlite3.connect(path, timeout=engines.BUSY_SECONDS, isolation_level=None)) as connection:
+        mode = connection.execute("PRAGMA journal_mode = DELETE").fetchone()[0]
+    if mode != "delete":
+        raise StorageError(f"{path} is in use by another process", remedy="close it and run this again")
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's contents, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
