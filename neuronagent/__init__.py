@@ -1,0 +1,61 @@
+"""neuronagent: what the gated MLP neurons of language models do.
+
+    import neuronagent
+
+    index = neuronagent.open("model.db")
+    index.neuron("31.9634").record.io_class
+    index.explain("31.9634")["combinations"]["gate-_in-"]["verdict"]
+    index.search(io_classes=("depletion",), sort="cos_in_out").rows
+    index.to_pandas()
+
+Reading an index loads no torch. `build_index` (which does) and everything else is imported when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from neuronagent.domain import IOClass, NeuronId, SignCombination
+    from neuronagent.errors import NeuronagentError
+    from neuronagent.service.build import BuildOptions, build_index
+    from neuronagent.service.lookup import Example, Index, Neuron
+    from neuronagent.service.lookup import open_index as open  # noqa: A004
+    from neuronagent.store.search import SearchQuery
+
+__all__ = [
+    "BuildOptions",
+    "Example",
+    "IOClass",
+    "Index",
+    "Neuron",
+    "NeuronId",
+    "NeuronagentError",
+    "SearchQuery",
+    "SignCombination",
+    "build_index",
+    "open",
+]
+
+_HOMES = {
+    "BuildOptions": ("neuronagent.service.build", "BuildOptions"),
+    "Example": ("neuronagent.service.lookup", "Example"),
+    "IOClass": ("neuronagent.domain", "IOClass"),
+    "Index": ("neuronagent.service.lookup", "Index"),
+    "Neuron": ("neuronagent.service.lookup", "Neuron"),
+    "NeuronId": ("neuronagent.domain", "NeuronId"),
+    "NeuronagentError": ("neuronagent.errors", "NeuronagentError"),
+    "SearchQuery": ("neuronagent.store.search", "SearchQuery"),
+    "SignCombination": ("neuronagent.domain", "SignCombination"),
+    "build_index": ("neuronagent.service.build", "build_index"),
+    "open": ("neuronagent.service.lookup", "open_index"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'neuronagent' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _HOMES[name]
+    return getattr(import_module(module), attribute)

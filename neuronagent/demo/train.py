@@ -156,7 +156,9 @@ def train(arguments: argparse.Namespace) -> None:
         running += float(loss.detach())
         if (step + 1) % arguments.report == 0 or step + 1 == steps:
             span = (step % arguments.report) + 1
-            curve.append({"step": step + 1, "train": round(running / span, 4), "held_out": round(held_out_loss(model, held), 4)})
+            curve.append(
+                {"step": step + 1, "train": round(running / span, 4), "held_out": round(held_out_loss(model, held), 4)}
+            )
             running = 0.0
             rate = (step + 1) * arguments.batch * CONTEXT / (time.time() - started)
             print(f"{curve[-1]} of {steps}, {rate:,.0f} tokens/s", flush=True)

@@ -36,7 +36,13 @@ _TOKEN_SHAPES: dict[str, re.Pattern[str]] = {
     "a line break": re.compile(r"\s*\n\s*"),
     "spaces": re.compile(r"[ \t]+"),
 }
-PLACES: tuple[str, ...] = ("inside brackets", "inside quotes", "at the start of a line", "a repeated token", "near the beginning of the text")
+PLACES: tuple[str, ...] = (
+    "inside brackets",
+    "inside quotes",
+    "at the start of a line",
+    "a repeated token",
+    "near the beginning of the text",
+)
 
 
 def readable(token_bytes: bytes | None) -> str:
@@ -80,6 +86,7 @@ class TextFeatures:
 
     def __init__(self, ids: NDArray[np.int64], shapes: TokenShapes) -> None:
         self.ids, self.shapes = ids, shapes
+        self._places: dict[str, NDArray[np.bool_]] = {}
 
     def before(self, steps: int) -> NDArray[np.int64]:
         """The id `steps` tokens before each position, −1 where there is none."""
@@ -90,6 +97,11 @@ class TextFeatures:
 
     def place(self, name: str) -> NDArray[np.bool_]:
         """One of `PLACES` at each position; brackets and quotes are judged before the token itself."""
+        if name not in self._places:
+            self._places[name] = self._compute_place(name)
+        return self._places[name]
+
+    def _compute_place(self, name: str) -> NDArray[np.bool_]:
         ids = self.ids
         if name == "inside brackets":
             depth = np.cumsum(self.shapes.bracket_step[ids])
@@ -162,7 +174,9 @@ class Condition:
         if self.kind == "place":
             return "on " + self.name if self.name.startswith("a ") else self.name
         listed = ", ".join(quote("".join(shapes.text[t] for t in tokens)) for tokens in self.tokens)
-        return {"token": "on ", "previous": "after ", "pair": "on ", "nearby": f"within {NEARBY} tokens after "}[self.kind] + listed
+        return {"token": "on ", "previous": "after ", "pair": "on ", "nearby": f"within {NEARBY} tokens after "}[
+            self.kind
+        ] + listed
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "tokens": [list(t) for t in self.tokens], "name": self.name}

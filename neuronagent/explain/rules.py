@@ -194,9 +194,7 @@ class _Items:
 def _items(evidence: NeuronEvidence, own: CombinationEvidence, split: Split, shapes: TokenShapes) -> _Items:
     random = [w for w in evidence.random[split] if own.strength(w) is Strength.WEAK]
     random += [w for w in own.sampled[split] if own.strength(w) is Strength.WEAK]
-    others = [
-        w for e in evidence.combinations.values() if e is not own for w in (*e.strong[split], *e.sampled[split])
-    ]
+    others = [w for e in evidence.combinations.values() if e is not own for w in (*e.strong[split], *e.sampled[split])]
     windows = (*own.strong[split], *random, *others)
     sides = np.repeat(np.array([0, 1, 2], dtype=np.int8), [len(own.strong[split]), len(random), len(others)])
     return _Items(windows=windows, sides=sides, shapes=shapes)

@@ -25,9 +25,7 @@ class Verdict(Enum):
 TOKEN_LIST_CONTROL = "token list"
 
 
-def verdict(
-    scores: Sequence[Score], *, enough: bool, is_rule: bool, judge_fit: bool = True
-) -> Verdict:
+def verdict(scores: Sequence[Score], *, enough: bool, is_rule: bool, judge_fit: bool = True) -> Verdict:
     """The verdict over the detection scores of one explanation.
 
     `enough`: each of the splits used has strong tokens from enough texts. Where no other combination has strong

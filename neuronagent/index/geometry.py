@@ -60,7 +60,9 @@ def baselines(w_gate: torch.Tensor, w_in: torch.Tensor, w_out: torch.Tensor) -> 
     """
     units = [torch.nn.functional.normalize(w.double().cpu(), dim=1) for w in (w_gate, w_in, w_out)]
     n = len(units[0])
-    shifts = sorted({1 + int(x) for x in np.linspace(0, n - 2, min(n - 1, 1 + _MISMATCHED_PAIRS // n))}) if n > 1 else []
+    shifts = (
+        sorted({1 + int(x) for x in np.linspace(0, n - 2, min(n - 1, 1 + _MISMATCHED_PAIRS // n))}) if n > 1 else []
+    )
     low, high = gaussian_quantiles(w_gate.shape[1])
     result: dict[str, CosineBaseline] = {}
     for name, (a, b) in zip(COSINES, _PAIRS, strict=True):

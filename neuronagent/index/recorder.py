@@ -28,11 +28,23 @@ from neuronagent.errors import ModelError
 from neuronagent.index import lists
 from neuronagent.hashing import uniform_bits
 from neuronagent.index.lists import BoundedLists
-from neuronagent.layout import HISTOGRAM_BINS, HISTOGRAM_EDGES, LayerActivations
+from neuronagent.layout import HISTOGRAM_BINS, LayerActivations
 
 _COMBINATIONS, _SPLITS = len(COMBINATIONS), len(SPLITS)
 _NONE = _COMBINATIONS  # the code of a token with an exact zero, and of padding
 _ELEMENTS = 1 << 19  # tokens × neurons worked on at a time: what a core's cache holds
+_BEYOND = 3e38  # above any activation; finite, so that 0 × it is 0
+_HALF_OCTAVE = 0x800000 - (int(np.float32(2.0**0.5).view(np.int32)) & 0x7FFFFF)
+_FIRST_BIN = 2 * (127 - 10) - 1  # twice the biased exponent of the first edge, less one
+
+
+def histogram_bins(magnitude: torch.Tensor) -> torch.Tensor:
+    """The histogram bin of each magnitude, exactly as comparing with `HISTOGRAM_EDGES` gives it.
+
+    The exponent counts octaves; adding 1 − (√2 − 1) to the mantissa carries into it in the upper half of an octave.
+    """
+    bits = magnitude.contiguous().view(torch.int32)
+    return ((bits >> 23) + ((bits + _HALF_OCTAVE) >> 23) - _FIRST_BIN).clamp_(0, HISTOGRAM_BINS - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +93,6 @@ class LayerRecorder:
         self.mass = torch.zeros(n, _COMBINATIONS, dtype=torch.float64, device=device)
         self.histogram = torch.zeros(n, _SPLITS, _COMBINATIONS, HISTOGRAM_BINS, dtype=torch.int64, device=device)
         self.first_values = torch.full((n, len(QUANTITIES)), torch.nan, device=device)
-        self.edges = torch.from_numpy(HISTOGRAM_EDGES).to(device)
         per_split = n * _SPLITS * _COMBINATIONS
         self.post = BoundedLists(per_split, k, lists.by_magnitude, device)
         self.x_in = BoundedLists(n * _COMBINATIONS, k, lists.by_magnitude, device)
@@ -116,55 +127,76 @@ class LayerRecorder:
             self._update_block(x_gate[..., block], x_in[..., block], block, batch)
 
     def _update_block(self, x_gate: torch.Tensor, x_in: torch.Tensor, block: slice, batch: Batch) -> None:
+        """All masks are float 0/1 and selection is multiplication: several times faster than `where` on a CPU."""
         gate = x_gate.float()
         into = x_in.float() * self.sign[block]
         act = self.activate(gate)
         post = act * into
-        code = (gate < 0).to(torch.int8) * 2 + (into < 0).to(torch.int8)
-        code.masked_fill_((gate == 0) | (into == 0) | ~batch.valid[..., None], _NONE)  # (B, T, n)
-        self.zeros[block] += ((code == _NONE) & batch.valid[..., None]).sum(dim=(0, 1))
         if bool(self.first_values[block].isnan().any()):
             self.first_values[block] = torch.stack([q[0, 0] for q in (post, into, gate, act)], dim=1)
+        valid = batch.valid[..., None].float()
+        gates = ((gate > 0).float() * valid, (gate < 0).float() * valid)
+        ins = ((into > 0).float(), (into < 0).float())
         magnitude = (post.abs(), into.abs(), gate.abs())
-        for c in range(_COMBINATIONS):
-            self._combination(c, magnitude, act, code == c, block, batch)
-        code[:, 0] = _NONE  # position 0 is left out of what follows
+        inside = torch.zeros_like(gate)  # 1 where a token is in any combination
+        for c, combination in enumerate(COMBINATIONS):
+            member = gates[combination.gate_sign < 0] * ins[combination.in_sign < 0]  # (B, T, n)
+            inside += member
+            self._combination(c, magnitude, act, member, block, batch)
+        self.zeros[block] += (valid - inside).sum(dim=1).sum(dim=0).long()
+        inside[:, 0] = 0.0  # position 0 is left out of what follows
+        code = (2 * gates[1] + ins[1] + _NONE * (1 - inside)).clamp_max_(_NONE).int()
         self._histogram(magnitude[0], code, block, batch)
         self._samples(magnitude[0], code, block, batch)
 
     def _combination(
-        self, c: int, magnitude: tuple[torch.Tensor, ...], act: torch.Tensor, member: torch.Tensor, block: slice, batch: Batch
+        self,
+        c: int,
+        magnitude: tuple[torch.Tensor, ...],
+        act: torch.Tensor,
+        member: torch.Tensor,
+        block: slice,
+        batch: Batch,
     ) -> None:
         """Statistics and top lists of one combination, `member` `[B, T, n]` marking its tokens.
 
         A quantity has one sign within a combination, so magnitudes tell sums and extremes, and a float32 sum over one
         text loses nothing to cancellation; texts are added in float64.
         """
-        self.counts[block, c] += member.sum(dim=(0, 1))
-        self.first_counts[block, c] += member[:, 0].sum(dim=0)
+        self.counts[block, c] += member.sum(dim=1).sum(dim=0, dtype=torch.float64).long()
+        self.first_counts[block, c] += member[:, 0].sum(dim=0).long()
+        away = (1 - member) * _BEYOND  # moves everything else out of the way of a minimum
         for q, (values, held) in enumerate(zip(magnitude, (self.post, self.x_in, self.x_gate), strict=True)):
-            inside = torch.where(member, values, 0.0)
-            by_text = inside[:, 1:].sum(dim=1).sum(dim=0, dtype=torch.float64)
-            total = by_text + inside[:, 0].sum(dim=0, dtype=torch.float64)
+            inside = values * member
+            later = inside[:, 1:].sum(dim=1).sum(dim=0, dtype=torch.float64)
+            total = later + inside[:, 0].sum(dim=0, dtype=torch.float64)
             if q == 0:
-                self.mass[block, c] += by_text
+                self.mass[block, c] += later
             peak = inside[:, 1:].amax(dim=1) if inside.shape[1] > 1 else torch.zeros_like(inside[:, 0])  # (B, n)
             far = torch.maximum(peak, inside[:, 0]).amax(dim=0)
-            near = torch.where(member, values, torch.inf).amin(dim=(0, 1))
+            near = (values + away).amin(dim=(0, 1))
             self._extremes(c, q, COMBINATIONS[c].sign(QUANTITIES[q]), total, near, far, block)
             self._top_list(c, held, inside, peak, block, batch)
-        self.sums[block, c, 3] += torch.where(member, act, 0.0).sum(dim=1).sum(dim=0, dtype=torch.float64)
-        low, high = (torch.where(member, act, fill) for fill in (torch.inf, -torch.inf))
-        self.minima[block, c, 3] = torch.minimum(self.minima[block, c, 3], low.amin(dim=(0, 1)))
-        self.maxima[block, c, 3] = torch.maximum(self.maxima[block, c, 3], high.amax(dim=(0, 1)))
+        self.sums[block, c, 3] += (act * member).sum(dim=1).sum(dim=0, dtype=torch.float64)
+        low, high = (act + away).amin(dim=(0, 1)), (act - away).amax(dim=(0, 1))
+        self._widen(
+            c,
+            3,
+            low.masked_fill(low >= _BEYOND / 2, torch.inf),
+            high.masked_fill(high <= -_BEYOND / 2, -torch.inf),
+            block,
+        )
 
     def _extremes(
         self, c: int, q: int, sign: int, total: torch.Tensor, near: torch.Tensor, far: torch.Tensor, block: slice
     ) -> None:
-        """Sum and extremes from magnitudes; `near` is infinite where the batch has no token of the combination."""
+        """Sum and extremes from magnitudes; `near` is beyond all values where the batch has no such token."""
         self.sums[block, c, q] += sign * total
-        far = far.masked_fill(torch.isinf(near), -torch.inf)
-        low, high = (near, far) if sign > 0 else (-far, -near)
+        absent = near >= _BEYOND / 2
+        near, far = near.masked_fill(absent, torch.inf), far.masked_fill(absent, -torch.inf)
+        self._widen(c, q, *((near, far) if sign > 0 else (-far, -near)), block)
+
+    def _widen(self, c: int, q: int, low: torch.Tensor, high: torch.Tensor, block: slice) -> None:
         self.minima[block, c, q] = torch.minimum(self.minima[block, c, q], low)
         self.maxima[block, c, q] = torch.maximum(self.maxima[block, c, q], high)
 
@@ -190,9 +222,8 @@ class LayerRecorder:
 
     def _histogram(self, magnitude: torch.Tensor, code: torch.Tensor, block: slice, batch: Batch) -> None:
         n = magnitude.shape[2]
-        bins = torch.bucketize(magnitude, self.edges, right=True, out_int32=True)  # edges[bin − 1] <= value < edges[bin]
         place = torch.arange(n, device=code.device, dtype=torch.int32) * _SPLITS + batch.splits[:, None, None].int()
-        place = (place * (_COMBINATIONS + 1) + code) * HISTOGRAM_BINS + bins
+        place = (place * (_COMBINATIONS + 1) + code) * HISTOGRAM_BINS + histogram_bins(magnitude)
         size = n * _SPLITS * (_COMBINATIONS + 1) * HISTOGRAM_BINS
         counted = torch.bincount(place.view(-1), minlength=size)
         self.histogram[block] += counted.view(n, _SPLITS, _COMBINATIONS + 1, HISTOGRAM_BINS)[:, :, :_COMBINATIONS]
@@ -206,12 +237,12 @@ class LayerRecorder:
         bits = batch.bits[..., None]
         priority = magnitude / lists.uniform(bits)
         begun = bool((self.uniform.worst[group[0, 0]] >= 0).any())
-        bounds = (0, 2**31) if begun else (0, 2**25, 2**27, 2**29, 2**31)
-        for low, high in pairwise(bounds):
-            part = inside & (bits >= low) & (bits < high) if not begun else inside
-            self._offer_sample(self.uniform, part & (bits <= self.uniform.worst_bits()[group]), magnitude, group, batch)
-            likely = part & (priority >= self.weighted.worst_magnitude()[group]) & (magnitude > 0)
-            self._offer_sample(self.weighted, likely, magnitude, group, batch)
+        for low, high in pairwise((0, 2**31) if begun else (0, 2**25, 2**27, 2**29, 2**31)):
+            part = inside if begun else inside & (bits >= low) & (bits < high)
+            worst = self.uniform.worst_bits().index_select(0, group.view(-1)).view(group.shape)
+            self._offer_sample(self.uniform, part & (bits <= worst), magnitude, group, batch)
+            least = self.weighted.worst_magnitude().index_select(0, group.view(-1)).view(group.shape)
+            self._offer_sample(self.weighted, part & (priority >= least) & (magnitude > 0), magnitude, group, batch)
 
     def _offer_sample(
         self, held: BoundedLists, likely: torch.Tensor, magnitude: torch.Tensor, group: torch.Tensor, batch: Batch
@@ -257,7 +288,9 @@ class LayerRecorder:
         n = len(self.sign)
         state = {name: tensor.numpy() for name, tensor in self.state().items()}
         empty = state["counts"][:, :, None] == 0
-        by_split = {name: state[name].reshape(n, _SPLITS, _COMBINATIONS, self.k) for name in ("post", "uniform", "weighted")}
+        by_split = {
+            name: state[name].reshape(n, _SPLITS, _COMBINATIONS, self.k) for name in ("post", "uniform", "weighted")
+        }
         return LayerActivations(
             counts=state["counts"],
             first_counts=state["first_counts"],

@@ -161,7 +161,11 @@ def _max_tokens(options: BuildOptions, model: GatedModel) -> int:
 
 def _working_folder(options: BuildOptions) -> Path:
     """Beside the database; for a database server, in the current folder."""
-    base = Path(f"neuronagent-{hashlib.sha256(options.db.encode()).hexdigest()[:8]}") if is_url(options.db) else Path(options.db)
+    base = (
+        Path(f"neuronagent-{hashlib.sha256(options.db.encode()).hexdigest()[:8]}")
+        if is_url(options.db)
+        else Path(options.db)
+    )
     return base.expanduser().absolute().with_name(base.name + ".partial")
 
 
@@ -249,7 +253,11 @@ def _record(
 
 
 def _record_batch(
-    model: GatedModel, corpus: Corpus, texts: np.ndarray[Any, np.dtype[np.int64]], recorders: list[LayerRecorder], salt: str
+    model: GatedModel,
+    corpus: Corpus,
+    texts: np.ndarray[Any, np.dtype[np.int64]],
+    recorders: list[LayerRecorder],
+    salt: str,
 ) -> None:
     ids, lengths, first = corpus.padded(texts)
     batch = Batch.of(lengths, first, corpus.table().splits[texts], salt, str(model.device))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from neuronagent.errors import StorageError
 from neuronagent.layout import HISTOGRAM_EDGES
 
 STRONG_SHARE_PERCENT = 1
@@ -46,23 +47,27 @@ def unpack_array(blob: bytes, dtype: DTypeLike) -> NDArray[Any]:
     """The flat array that `pack` was given.
 
     Raises:
-        ValueError: the bytes are no whole number of items, or not what `pack` writes.
+        StorageError: the bytes are no whole number of items, or not what `pack` writes: the index is damaged.
     """
     how, body = bytes(blob[:1]), blob[1:]
     if how == PLANES:
         try:
             body = zlib.decompress(body)
         except zlib.error as error:
-            raise ValueError(f"a packed array cannot be read: {error}") from error
+            raise _damaged(f"a packed array cannot be read: {error}") from error
     elif how != RAW:
-        raise ValueError("a packed array cannot be read: it begins with an unknown byte")
+        raise _damaged("a packed array cannot be read: it begins with an unknown byte")
     kind = np.dtype(dtype).newbyteorder("<")
     if len(body) % kind.itemsize:
-        raise ValueError(f"a packed array of {len(body)} bytes holds no whole number of {kind.name}")
+        raise _damaged(f"a packed array of {len(body)} bytes holds no whole number of {kind.name}")
     if how == RAW:
         return np.frombuffer(body, kind).astype(np.dtype(dtype))
     planes = np.frombuffer(body, np.uint8).reshape(kind.itemsize, -1)
     return np.ascontiguousarray(planes.T).view(kind).reshape(-1).astype(np.dtype(dtype), copy=False)
+
+
+def _damaged(what: str) -> StorageError:
+    return StorageError(f"the index is damaged: {what}", remedy="restore it from a copy, or build the index again")
 
 
 def taus(histograms: NDArray[np.integer[Any]]) -> NDArray[np.float64]:

@@ -124,13 +124,15 @@ class IndexReader:
         if row is None:
             count = len(self._first_tokens) - 1
             raise NotFoundError(f"there is no text {text_id}", remedy=f"texts: 0–{count - 1}" if count else "")
-        return Text(
-            text_id=text_id,
-            document=row.name,
-            split=SPLITS[row.split],
-            first_token=row.first_token,
-            token_ids=tuple(unpack_array(row.tokens, np.uint32).tolist()),
-        )
+        return _text(row)
+
+    def texts(self, split: Split) -> list[Text]:
+        """All texts of `split`, in corpus order."""
+        joined = schema.text.join(schema.document, schema.text.c.document_id == schema.document.c.id)
+        query = select(schema.text, schema.document.c.name).select_from(joined)
+        with self._connect() as connection:
+            rows = connection.execute(query.where(schema.text.c.split == split.position).order_by(schema.text.c.id))
+            return [_text(row) for row in rows]
 
     def locate(self, token_number: int) -> tuple[int, int]:
         """The text that holds corpus token `token_number`, and the token's position in it.
@@ -250,6 +252,16 @@ def _token_facts(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[
     column = schema.token.c
     query = select(column.id, column.bytes, column.norm_unembedding, column.norm_embedding).where(column.id.in_(ids))
     return {token_id: (records.token_text(data), *norms) for token_id, data, *norms in connection.execute(query)}
+
+
+def _text(row: Row[Any]) -> Text:
+    return Text(
+        text_id=row.id,
+        document=row.name,
+        split=SPLITS[row.split],
+        first_token=row.first_token,
+        token_ids=tuple(unpack_array(row.tokens, np.uint32).tolist()),
+    )
 
 
 def _batches(ids: list[int]) -> list[list[int]]:

@@ -27,6 +27,12 @@ def postgresql_server() -> Iterator[str]:
             server = pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
         except Exception as error:  # noqa: BLE001 - whatever keeps it from starting, these tests cannot run
             pytest.skip(f"no PostgreSQL here: {error}")
+        engine = create_engine(server.get_uri(), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            # Nothing here has to survive a crash, and waiting for the disk would take most of the time.
+            connection.exec_driver_sql("ALTER SYSTEM SET fsync = off")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+        engine.dispose()
         yield server.get_uri()
         server.cleanup()
 

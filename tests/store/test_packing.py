@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from neuronagent.errors import StorageError
 from neuronagent.layout import HISTOGRAM_BINS, HISTOGRAM_EDGES
 from neuronagent.store.packing import pack, pack_rows, tau, taus, unpack_array
 
@@ -41,7 +42,7 @@ def test_an_array_that_is_not_contiguous_is_packed_in_its_logical_order() -> Non
 
 @pytest.mark.parametrize("blob", [b"", b"\x07abc", b"\x01not zlib", b"\x00abc", pack(np.arange(101, dtype=np.uint8))])
 def test_bytes_that_hold_no_such_array_are_refused(blob: bytes) -> None:
-    with pytest.raises(ValueError, match="packed array"):
+    with pytest.raises(StorageError, match="packed array"):
         unpack_array(blob, np.int64)
 
 

@@ -1,0 +1,236 @@
+"""Explains neurons without a language model, scores what it says, and stores both.
+
+`Explainer` reads one index. What it computes is a pure function of that index: the same neuron gives the same text,
+the same scores and the same intervals, today and on another machine. The `test` split is read once per unit and
+protocol; asking again returns what is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from neuronagent.domain import COMBINATIONS, Explanation, NeuronId, Score, SignCombination, Split
+from neuronagent.explain import describe, rules
+from neuronagent.explain.evidence import CombinationEvidence, NeuronEvidence, Window, gather
+from neuronagent.explain.features import TextFeatures, TokenShapes
+from neuronagent.explain.items import item_sets, spread
+from neuronagent.explain.rules import Background, RuleExplanation
+from neuronagent.explain.scorers import cross_combination, predictor
+from neuronagent.explain.scorers.base_rate import base_rate
+from neuronagent.explain.scorers.detection import detection
+from neuronagent.explain.scorers.predictor import Predictor
+from neuronagent.explain.statistics import Interval
+from neuronagent.explain.verdict import TOKEN_LIST_CONTROL
+from neuronagent.store.engine import open_writer
+from neuronagent.store.explanations import add_explanation, add_scores
+from neuronagent.store.reader import IndexReader
+from neuronagent.store.search import SearchQuery
+
+PROTOCOL = "rule-v1"
+"""Changes whenever the same index would give another text or another score."""
+RULE_JUDGE = "rule"
+WHICH_WINDOWS = 20
+_CORPUS_TOKENS = 60_000
+_CONTROL_CANDIDATES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """One combination: what the rules say and how it scored; `rule` is None where there are too few examples."""
+
+    combination: SignCombination
+    rule: RuleExplanation | None
+    text: str
+    scores: tuple[Score, ...]
+
+
+class Explainer:
+    """The deterministic explainer over one index. Not safe to share between threads."""
+
+    def __init__(self, reader: IndexReader) -> None:
+        self.reader = reader
+        info = reader.info()
+        self.salt: str = info["salt"]
+        self.fingerprint: str = info["fingerprint"]
+        self.evidence = lru_cache(maxsize=512)(self._evidence)
+        self.rules = lru_cache(maxsize=512)(self._rules)
+
+    @cached_property
+    def shapes(self) -> TokenShapes:
+        vocabulary = len(self.reader.token_counts(Split.TEST))
+        return TokenShapes(self.reader.token_bytes(range(vocabulary)))
+
+    @cached_property
+    def background(self) -> Background:
+        return Background(self.shapes, self.reader.texts(Split.EXPLAIN), self.reader.token_counts(Split.EXPLAIN))
+
+    @cached_property
+    def test_texts(self) -> list[TextFeatures]:
+        """The part of the test split that rules are run over for the base-rate view."""
+        import numpy as np
+
+        texts = rules.take_tokens(self.reader.texts(Split.TEST), _CORPUS_TOKENS)
+        return [TextFeatures(np.array(text.token_ids), self.shapes) for text in texts]
+
+    def _evidence(self, neuron: NeuronId) -> NeuronEvidence:
+        return gather(self.reader, neuron, salt=self.salt)
+
+    def _rules(self, neuron: NeuronId) -> Mapping[SignCombination, RuleExplanation | None]:
+        evidence = self.evidence(neuron)
+        return {c: rules.explain_combination(evidence, c, self.background) for c in COMBINATIONS}
+
+    def predictor(self, rule: RuleExplanation) -> Predictor:
+        return predictor.from_text(self.shapes, rule.predict)
+
+    def explain(self, neuron: NeuronId) -> dict[SignCombination, Explained]:
+        """Text and scores for each combination; reads `test`, writes nothing.
+
+        Raises:
+            NotFoundError: no such neuron.
+        """
+        evidence, found = self.evidence(neuron), self.rules(neuron)
+        cross = self._cross(evidence, found, Split.TEST)
+        result: dict[SignCombination, Explained] = {}
+        for c in COMBINATIONS:
+            rule = found[c]
+            if rule is None or not evidence.combinations[c].enough(Split.TEST):
+                result[c] = Explained(combination=c, rule=None, text="", scores=())
+                continue
+            writes = [entry.token for entry in describe.written_tokens(evidence.record, c)]
+            result[c] = Explained(
+                combination=c,
+                rule=rule,
+                text=rules.phrase(rule, self.shapes, writes, c.write_sign),
+                scores=tuple(self._scores(evidence, rule) + cross.get(c, [])),
+            )
+        return result
+
+    def told_apart(self, neuron: NeuronId, split: Split = Split.SELECT) -> Interval | None:
+        """How often a strong window goes to the right one of the neuron's rules; None below two combinations."""
+        return cross_combination.overall(self._cross(self.evidence(neuron), self.rules(neuron), split))
+
+    def _scores(self, evidence: NeuronEvidence, rule: RuleExplanation) -> list[Score]:
+        c, split = rule.combination, Split.TEST
+        own, predict, seed = evidence.combinations[c], self.predictor(rule), seed_of(evidence.neuron, c)
+        token_list = predictor.from_text(self.shapes, rule.predict_tokens)
+        scores = detection(
+            predict,
+            item_sets(evidence, c, split),
+            self._controls(evidence, c),
+            {TOKEN_LIST_CONTROL: token_list},
+            split=split,
+            seed=seed,
+            judge=RULE_JUDGE,
+        )
+        return scores + self._base_rate(own, rule, predict, seed)
+
+    def _base_rate(self, own: CombinationEvidence, rule: RuleExplanation, predict: Predictor, seed: int) -> list[Score]:
+        fires = sum(int((rule.predict(text)[1:] > 0.5).sum()) for text in self.test_texts)
+        return base_rate(
+            predict,
+            own,
+            fires=fires,
+            tokens=sum(len(text.ids) - 1 for text in self.test_texts),
+            split_tokens=int(self.reader.token_counts(Split.TEST).sum()),
+            split=Split.TEST,
+            seed=seed,
+            judge=RULE_JUDGE,
+        )
+
+    def _controls(self, evidence: NeuronEvidence, c: SignCombination) -> dict[str, Predictor]:
+        """Empty text, another neuron's rule for the same combination, this neuron's rules for the others."""
+        controls: dict[str, Predictor] = {"empty": predictor.empty}
+        other = self._like(evidence, c)
+        if other is not None:
+            controls[f"other neuron {other[0]}"] = self.predictor(other[1])
+        for d, rule in self.rules(evidence.neuron).items():
+            if d is not c and rule is not None:
+                controls[f"other combination {d.value}"] = self.predictor(rule)
+        return controls
+
+    def _like(self, evidence: NeuronEvidence, c: SignCombination) -> tuple[NeuronId, RuleExplanation] | None:
+        """The neuron of the layer whose frequency of `c` is nearest and which has a rule for it, among a few."""
+        frequency, layer = evidence.record.frequency(c), evidence.neuron.layer
+        for factor in (1.1, 1.5, 1e9):
+            near = SearchQuery(
+                layers=(layer,), frequency={c: (frequency / factor, frequency * factor)}, limit=200,
+                sort=f"frequency_{'pm'[c.gate_sign < 0]}{'pm'[c.in_sign < 0]}",
+            )  # fmt: skip
+            rows = [row for row in self.reader.search(near).rows if row.neuron != evidence.neuron]
+            rows.sort(key=lambda row: (abs((row.frequency[c] or 0.0) - frequency), row.neuron))
+            for row in rows[:_CONTROL_CANDIDATES]:
+                rule = self.rules(row.neuron)[c]
+                if rule is not None and rule.rules:
+                    return row.neuron, rule
+        return None
+
+    def _cross(
+        self, evidence: NeuronEvidence, found: Mapping[SignCombination, RuleExplanation | None], split: Split
+    ) -> dict[SignCombination, list[Score]]:
+        predictors: dict[SignCombination, Predictor] = {}
+        windows: dict[SignCombination, Sequence[Window]] = {}
+        for c, rule in found.items():
+            own = evidence.combinations[c]
+            if rule is not None and own.enough(split):
+                predictors[c], windows[c] = self.predictor(rule), spread(own.strong[split], WHICH_WINDOWS)
+        seed = seed_of(evidence.neuron, None)
+        return cross_combination.cross_combination(predictors, windows, split=split, seed=seed, judge=RULE_JUDGE)
+
+
+def seed_of(neuron: NeuronId, combination: SignCombination | None) -> int:
+    """The seed of a unit's bootstrap draws: a function of its name."""
+    name = f"{neuron} {combination.value if combination else 'all'}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
+
+
+def ensure_explained(explainer: Explainer, target: str, neuron: NeuronId) -> None:
+    """Explain and score `neuron` unless the index holds it already under this protocol.
+
+    Raises:
+        NotFoundError: no such neuron.
+        StorageError: the index cannot be written.
+    """
+    if is_explained(explainer, neuron):
+        return
+    found = explainer.explain(neuron)
+    engine = open_writer(target)
+    try:
+        for c, explained in found.items():
+            if explained.rule is None:
+                continue
+            record = explainer.evidence(neuron).combinations[c].record
+            stored = Explanation(
+                neuron=neuron,
+                combination=c,
+                source="rule",
+                text=explained.text,
+                claims={**explained.rule.to_json(), "label": explained.rule.label(explainer.shapes)},
+                evidence_hash=_evidence_hash(explainer, neuron, c),
+                prompt_version=PROTOCOL,
+            )
+            identifier = add_explanation(engine, stored)
+            add_scores(engine, identifier, explained.scores, protocol_version=PROTOCOL, tau=record.tau)
+    finally:
+        engine.dispose()
+
+
+def is_explained(explainer: Explainer, neuron: NeuronId) -> bool:
+    """Whether every combination that has enough examples has a scored rule of this protocol."""
+    stored = {
+        s.explanation.combination: s
+        for s in explainer.reader.explanations(neuron)
+        if s.explanation.source == "rule" and s.explanation.prompt_version == PROTOCOL
+    }
+    if not stored:
+        return False
+    evidence = explainer.evidence(neuron)
+    wanted = [c for c, e in evidence.combinations.items() if e.enough(Split.EXPLAIN) and e.enough(Split.TEST)]
+    return all(c in stored and explainer.reader.scores(stored[c].id) for c in wanted)
+
+
+def _evidence_hash(explainer: Explainer, neuron: NeuronId, combination: SignCombination) -> str:
+    parts = (explainer.fingerprint, str(neuron), combination.value, PROTOCOL)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,235 @@
+"""An open index as Python objects: what the CLI, the MCP server and a notebook all use.
+
+index = neuronagent.open("model.db")
+neuron = index.neuron("2.310")
+neuron.record.geometry.cos_in_out
+neuron.examples("gate+_in-", limit=5)
+index.search(io_class="depletion", sort="cos_in_out")
+index.explain("2.310")
+index.to_pandas()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from neuronagent.domain import (
+    LISTED,
+    ListEntry,
+    NeuronId,
+    NeuronRecord,
+    Quantity,
+    SignCombination,
+    Split,
+    Text,
+)
+from neuronagent.settings import chosen_db
+from neuronagent.store.explanations import StoredExplanation, StoredScore
+from neuronagent.store.reader import IndexReader
+from neuronagent.store.search import SearchPage, SearchQuery, SearchRow
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from neuronagent.service.explain import Explainer
+
+CONTEXT = 24
+"""Tokens shown before an example's marked one; `FOLLOWING` after it."""
+FOLLOWING = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A token of the corpus with a value there, and the text around it: `before`, `token`, `after`."""
+
+    value: float
+    text_id: int
+    document: str
+    position: int
+    split: Split
+    before: str
+    token: str
+    after: str
+
+    @property
+    def text(self) -> str:
+        """The passage, the token within it not marked."""
+        return self.before + self.token + self.after
+
+
+class Neuron:
+    """One neuron of an index: its record, its examples, its explanations."""
+
+    def __init__(self, index: Index, record: NeuronRecord) -> None:
+        self.index, self.record = index, record
+
+    @property
+    def id(self) -> NeuronId:
+        return self.record.neuron
+
+    def examples(
+        self,
+        combination: SignCombination | str,
+        quantity: Quantity | str = Quantity.POST,
+        *,
+        split: Split | None = None,
+        limit: int | None = None,
+    ) -> list[Example]:
+        """The strongest examples, each from a text of its own; `split` restricts `post` lists to one split."""
+        c = combination if isinstance(combination, SignCombination) else SignCombination.parse(combination)
+        q = quantity if isinstance(quantity, Quantity) else Quantity(quantity)
+        own = self.record.combinations.get(c)
+        if own is None:
+            return []
+        entries: Sequence[ListEntry] = own.top[q]
+        if split is not None:
+            if q is Quantity.POST:
+                entries = own.post_by_split[split]
+            else:
+                return [e for e in self.index.examples(entries) if e.split is split][:limit]
+        return self.index.examples(entries[:limit])
+
+    def explanations(self, *, superseded: bool = False) -> list[tuple[StoredExplanation, list[StoredScore]]]:
+        """The stored explanations of all combinations, each with its scores."""
+        reader = self.index.reader
+        return [(e, reader.scores(e.id)) for e in reader.explanations(self.id, superseded=superseded)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as `neuronagent show --json` prints it."""
+        from neuronagent.service import views
+
+        return views.neuron_view(self)
+
+    def __repr__(self) -> str:
+        return f"<Neuron {self.id}: {self.record.io_class}>"
+
+
+class Index:
+    """An open index. Close it, or use it in a `with` block."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.reader = IndexReader.open(target)
+        self._texts: dict[int, Text] = {}
+        self._token_text: dict[int, str] = {}
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.reader.close()
+
+    @cached_property
+    def info(self) -> dict[str, Any]:
+        """What the index says of itself: model, corpus, processing, versions, fingerprint."""
+        return self.reader.info()
+
+    def neuron(self, neuron: str | NeuronId) -> Neuron:
+        """One neuron.
+
+        Raises:
+            UsageError: no neuron's name.
+            NotFoundError: the index does not have it.
+        """
+        identifier = neuron if isinstance(neuron, NeuronId) else NeuronId.parse(neuron)
+        return Neuron(self, self.reader.neuron(identifier))
+
+    def search(self, query: SearchQuery | None = None, **criteria: Any) -> SearchPage:
+        """The neurons that meet a `SearchQuery`, or its fields given by name."""
+        return self.reader.search(query or SearchQuery(**criteria))
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        """The deterministic explainer over this index."""
+        from neuronagent.service.explain import Explainer
+
+        return Explainer(self.reader)
+
+    def explain(self, neuron: str | NeuronId) -> dict[str, Any]:
+        """Explain and score a neuron, store it in the index, and return what `neuronagent explain --json` prints.
+
+        What is stored already is returned as it is.
+        """
+        from neuronagent.service import views
+        from neuronagent.service.explain import ensure_explained
+
+        found = self.neuron(neuron)
+        ensure_explained(self.explainer, self.target, found.id)
+        return views.explanation_view(found)
+
+    def examples(self, entries: Iterable[ListEntry]) -> list[Example]:
+        """The passages around list entries."""
+        wanted = list(entries)
+        places = [self.reader.locate(entry.token_number) for entry in wanted]
+        shown: list[tuple[Text, int, int]] = []
+        for text_id, position in places:
+            if text_id not in self._texts:
+                self._texts[text_id] = self.reader.text(text_id)
+            shown.append((self._texts[text_id], max(1, position - CONTEXT), position))
+        self._load_tokens(t for text, start, p in shown for t in text.token_ids[start : p + 1 + FOLLOWING])
+        return [
+            Example(
+                value=entry.value,
+                text_id=text.text_id,
+                document=text.document,
+                position=position,
+                split=text.split,
+                before=self.decode(text.token_ids[start:position]),
+                token=self.decode(text.token_ids[position : position + 1]),
+                after=self.decode(text.token_ids[position + 1 : position + 1 + FOLLOWING]),
+            )
+            for entry, (text, start, position) in zip(wanted, shown, strict=True)
+        ]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Token ids as text; bytes that are no UTF-8 become U+FFFD."""
+        self._load_tokens(ids)
+        return b"".join(self._token_bytes[i] or b"" for i in ids).decode("utf-8", errors="replace")
+
+    @cached_property
+    def _token_bytes(self) -> dict[int, bytes | None]:
+        return {}
+
+    def _load_tokens(self, ids: Iterable[int]) -> None:
+        missing = sorted({i for i in ids if i not in self._token_bytes})
+        if missing:
+            self._token_bytes.update(zip(missing, self.reader.token_bytes(missing), strict=True))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row per neuron: class, cosines, and frequency and output mass of each combination."""
+        import pandas as pd
+
+        def row(found: SearchRow) -> dict[str, Any]:
+            columns: dict[str, Any] = {
+                "neuron": str(found.neuron),
+                "layer": found.neuron.layer,
+                "index": found.neuron.index,
+                "io_class": str(found.io_class),
+                **found.cosines,
+            }
+            for c in SignCombination:
+                columns[f"frequency {c.value}"] = found.frequency[c]
+                columns[f"mass {c.value}"] = found.mass_share[c]
+            return columns
+
+        rows: list[dict[str, Any]] = []
+        offset: int | None = 0
+        while offset is not None:
+            page = self.search(limit=10_000, offset=offset)
+            rows += [row(found) for found in page.rows]
+            offset = page.next_offset
+        return pd.DataFrame(rows)
+
+
+def open_index(target: str | None = None) -> Index:
+    """Open an index: a path or `postgresql://…` URL, else `NEURONAGENT_DB`, else the only one in the data folder."""
+    return Index(chosen_db(target))
+
+
+__all__ = ["LISTED", "Example", "Index", "Neuron", "open_index"]

@@ -1,0 +1,291 @@
+"""What a neuron looks like to a program: the dictionaries that `--json`, the Python API and the MCP tools return.
+
+One home for every key. `schema_version` rises when a key changes its meaning or goes; new keys may come at any time.
+Numbers are plain floats; a number that does not exist is null with a reason beside it, never 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from neuronagent.domain import (
+    COMBINATIONS,
+    LISTED,
+    QUANTITIES,
+    SPLITS,
+    VECTORS,
+    CombinationRecord,
+    NeuronRecord,
+    Quantity,
+    Score,
+    SignCombination,
+    Split,
+    VocabularyEntry,
+    VocabularyMatrix,
+    VocabularyProjection,
+)
+from neuronagent.explain import describe
+from neuronagent.explain.evidence import MINIMUM_STRONG
+from neuronagent.explain.scorers import cross_combination
+from neuronagent.explain.verdict import Verdict, verdict
+from neuronagent.service.lookup import Example, Index, Neuron
+from neuronagent.store.explanations import StoredExplanation, StoredScore
+from neuronagent.store.search import SearchPage, SearchRow
+
+SCHEMA_VERSION = 1
+
+
+def model_view(index: Index) -> dict[str, Any]:
+    """Which model and corpus the numbers belong to: printed with everything."""
+    info = index.info
+    return {
+        "name": info["model"]["name"],
+        "revision": info["model"]["revision"],
+        "fingerprint": info["fingerprint"],
+        "sign_convention": info["sign_convention"],
+        "corpus": info["corpus"]["source"],
+        "tokens": info["corpus"]["tokens"],
+    }
+
+
+def info_view(index: Index) -> dict[str, Any]:
+    """Everything that the index says of itself, and its class counts."""
+    counts = index.reader.class_counts()
+    totals: dict[str, int] = {}
+    for layer in counts.values():
+        for io_class, count in layer.items():
+            totals[str(io_class)] = totals.get(str(io_class), 0) + count
+    by_layer = {str(number): {str(c): n for c, n in layer.items()} for number, layer in counts.items()}
+    return {"schema_version": SCHEMA_VERSION, **index.info, "io_classes": totals, "io_classes_by_layer": by_layer}
+
+
+def neuron_view(neuron: Neuron, *, limit: int | None = None) -> dict[str, Any]:
+    """What `neuronagent show --json` prints; `limit` shortens the example lists."""
+    record, index = neuron.record, neuron.index
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": model_view(index),
+        "neuron": str(record.neuron),
+        "sign_convention": index.info["sign_convention"],
+        "sign": record.sign,
+        "geometry": vars(record.geometry),
+        "baselines": {name: vars(b) for name, b in index.reader.baselines(record.neuron.layer).items()},
+        "io_class": str(record.io_class),
+        "meaning": describe.geometry_sentence(record.geometry, record.io_class),
+        "vocabulary": vocabulary_view(record, VocabularyMatrix.UNEMBEDDING),
+        "vocabulary_embedding": vocabulary_view(record, VocabularyMatrix.EMBEDDING),
+        "tokens": record.tokens,
+        "zeros": record.zeros,
+        "position_0": {q.value: v for q, v in record.first_values.items()} if record.first_values else None,
+        "combinations": {c.value: combination_view(neuron, c, limit=limit) for c in record.combinations},
+    }
+
+
+def vocabulary_view(record: NeuronRecord, matrix: VocabularyMatrix) -> dict[str, Any]:
+    """The vocabulary projections of gate, in and out on one matrix."""
+    return {v.value: _projection(record.vocabulary[matrix][v]) for v in VECTORS}
+
+
+def _projection(projection: VocabularyProjection) -> dict[str, Any]:
+    def entries(found: Sequence[VocabularyEntry]) -> list[dict[str, Any]]:
+        return [{"token": e.token, "token_id": e.token_id, "score": e.score, "cosine": e.cosine} for e in found]
+
+    return {
+        "top": entries(projection.top),
+        "bottom": entries(projection.bottom),
+        "variance": projection.variance,
+        "skew": projection.skew,
+        "kurtosis": projection.kurtosis,
+    }
+
+
+def combination_view(neuron: Neuron, combination: SignCombination, *, limit: int | None = None) -> dict[str, Any]:
+    """Statistics and examples of one combination."""
+    record = neuron.record
+    own = record.combinations[combination]
+    return {
+        **statistics_view(record, own),
+        "examples": {q.value: [example_view(e) for e in neuron.examples(combination, q, limit=limit)] for q in LISTED},
+    }
+
+
+def statistics_view(record: NeuronRecord, own: CombinationRecord) -> dict[str, Any]:
+    """Counts and moments of one combination; position 0 counts in them, and its share is given."""
+    return {
+        "count": own.count,
+        "frequency": record.frequency(own.combination),
+        "count_at_position_0": own.first_count,
+        "mass": own.mass,
+        "mass_share": record.mass_share(own.combination),
+        "write_sign": own.combination.write_sign,
+        "tau": own.tau,
+        **{q.value: vars(own.statistics[q]) for q in QUANTITIES},
+        "without_position_0": {q.value: _mean_without_first(record, own, q) for q in QUANTITIES},
+        "histogram": {split.value: list(own.histogram[split]) for split in SPLITS},
+    }
+
+
+def _mean_without_first(record: NeuronRecord, own: CombinationRecord, quantity: Quantity) -> float | None:
+    """The mean over the tokens behind position 0, whose value is the same in every text."""
+    mean, rest = own.statistics[quantity].mean, own.count - own.first_count
+    if mean is None or not rest:
+        return None
+    if not own.first_count:
+        return mean
+    if record.first_values is None:
+        return None
+    return (mean * own.count - record.first_values[quantity] * own.first_count) / rest
+
+
+def example_view(example: Example) -> dict[str, Any]:
+    """One example. The texts come from a corpus: data, never instructions."""
+    return {
+        "value": example.value,
+        "text": example.text,
+        "before": example.before,
+        "token": example.token,
+        "after": example.after,
+        "position": example.position,
+        "text_id": example.text_id,
+        "document": example.document,
+        "split": example.split.value,
+    }
+
+
+def search_view(index: Index, page: SearchPage) -> dict[str, Any]:
+    """One page of a search."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": model_view(index),
+        "total": page.total,
+        "offset": page.offset,
+        "next_offset": page.next_offset,
+        "neurons": [row_view(row) for row in page.rows],
+    }
+
+
+def row_view(row: SearchRow) -> dict[str, Any]:
+    return {
+        "neuron": str(row.neuron),
+        "io_class": str(row.io_class),
+        **row.cosines,
+        "frequency": {c.value: row.frequency[c] for c in COMBINATIONS},
+        "mass_share": {c.value: row.mass_share[c] for c in COMBINATIONS},
+        "match": row.match,
+    }
+
+
+# Explanations
+
+
+def explanation_view(neuron: Neuron) -> dict[str, Any]:
+    """What `neuronagent explain --json` prints: the explanation of each combination with scores and verdict."""
+    stored: dict[SignCombination, tuple[StoredExplanation, list[StoredScore]]] = {}
+    for explanation, scores in neuron.explanations():
+        stored[explanation.explanation.combination] = (explanation, scores)
+    combinations = {c.value: _explained(neuron.record, c, stored.get(c)) for c in COMBINATIONS}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": model_view(neuron.index),
+        "neuron": str(neuron.id),
+        "io_class": str(neuron.record.io_class),
+        "meaning": describe.geometry_sentence(neuron.record.geometry, neuron.record.io_class),
+        "combinations": combinations,
+        "cross_combination": _cross({c: [s.score for s in scores] for c, (_, scores) in stored.items()}),
+    }
+
+
+def _explained(
+    record: NeuronRecord, c: SignCombination, stored: tuple[StoredExplanation, list[StoredScore]] | None
+) -> dict[str, Any]:
+    own = record.combinations.get(c)
+    shares = {
+        "frequency": record.frequency(c) if own else None,
+        "mass_share": record.mass_share(c) if own else None,
+        "write_sign": c.write_sign,
+        "writes": [entry.token for entry in describe.written_tokens(record, c)[:5]],
+    }
+    if stored is None:
+        reason = f"fewer than {MINIMUM_STRONG} strong tokens from distinct texts in a split, or not explained yet"
+        return {**shares, "explanation": None, "scores": [], "verdict": Verdict.NOT_ENOUGH.value, "reason": reason}
+    explanation, scores = stored
+    said = explanation.explanation
+    found = verdict([s.score for s in scores], enough=True, is_rule=said.source == "rule")
+    return {
+        **shares,
+        "explanation": {
+            "id": explanation.id,
+            "text": said.text,
+            "label": said.claims.get("label"),
+            "source": said.source,
+            "model": said.model or None,
+            "author": explanation.author,
+            "unsealed": explanation.unsealed,
+            "created": explanation.created,
+            "claims": dict(said.claims),
+        },
+        "scores": [score_view(s.score, reading=s.reading, protocol=s.protocol_version) for s in scores],
+        "verdict": found.value,
+        "reason": None,
+    }
+
+
+def score_view(score: Score, *, reading: int | None, protocol: str) -> dict[str, Any]:
+    """One score; `reading` says how often the unit's test items had been read, this time included."""
+    return {
+        "metric": score.metric,
+        "negative_set": score.negative_set,
+        "split": score.split.value,
+        "value": _finite(score.value),
+        "lo": _finite(score.lo),
+        "hi": _finite(score.hi),
+        "n_pos": score.n_pos,
+        "n_neg": score.n_neg,
+        "n_failed": score.n_failed,
+        "reason": score.reason,
+        "p": score.p,
+        "view": score.view,
+        "judge": score.judge,
+        "seed": score.seed,
+        "reading": reading,
+        "protocol": protocol,
+        "controls": [
+            {"kind": c.kind, "value": c.value, "lift": c.lift, "lift_lo": c.lift_lo, "lift_hi": c.lift_hi}
+            for c in score.controls
+        ],
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _cross(scores: Mapping[SignCombination, Sequence[Score]]) -> dict[str, Any]:
+    """Whether the combinations are told apart, from the stored shares of each."""
+    tested = {c: rows for c, rows in scores.items() if any(s.metric == cross_combination.WHICH for s in rows)}
+    overall = cross_combination.overall(tested)
+    if overall is None:
+        return {"available": False, "reason": "fewer than two combinations have an explanation that was scored"}
+    which = {
+        c.value: {s.negative_set: s.value for s in rows if s.metric == cross_combination.WHICH}
+        for c, rows in tested.items()
+    }
+    windows = sum(s.n_pos for c, rows in tested.items() for s in rows if _own_share(s, c))
+    return {
+        "available": True,
+        "metric": "which of the k explanations fits a window best, mean recall",
+        "value": overall.value,
+        "lo": overall.lo,
+        "hi": overall.hi,
+        "chance": 1 / len(tested),
+        "windows": windows,
+        "split": Split.TEST.value,
+        "confusion": which,
+        "not_told_apart": [[a.value, b.value] for a, b in cross_combination.not_told_apart(tested)],
+    }
+
+
+def _own_share(score: Score, c: SignCombination) -> bool:
+    return score.metric == cross_combination.WHICH and score.negative_set == c.value
