@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.domain import COMBINATIONS, QUANTITIES, SPLITS
+from neuronagent.domain import (
+    COMBINATIONS,
+    LISTED,
+    QUANTITIES,
+    SPLITS,
+    CombinationRecord,
+    ListEntry,
+    NeuronRecord,
+    Split,
+)
 from neuronagent.hashing import uniform_bits
 from neuronagent.layout import EMPTY, HISTOGRAM_BINS, HISTOGRAM_EDGES, LayerActivations
 
@@ -54,9 +63,7 @@ class Neuron:
     tokens: list[list[Token]] = field(default_factory=lambda: [[] for _ in COMBINATIONS])
 
 
-def sort_tokens(
-    texts: Sequence[Observed], neuron: int, *, salt: str, sign: int = 1, activate: Activate
-) -> Neuron:
+def sort_tokens(texts: Sequence[Observed], neuron: int, *, salt: str, sign: int = 1, activate: Activate) -> Neuron:
     """Every token of `texts` in its combination for one neuron, in the convention of `sign`."""
     found = Neuron()
     for place, text in enumerate(texts):
@@ -71,9 +78,7 @@ def sort_tokens(
             if g == 0 or i == 0:
                 found.zeros += 1
                 continue
-            c = next(
-                n for n, name in enumerate(COMBINATIONS) if name.gate_sign * g > 0 and name.in_sign * i > 0
-            )
+            c = next(n for n, name in enumerate(COMBINATIONS) if name.gate_sign * g > 0 and name.in_sign * i > 0)
             token = Token((p, i, g, a), place, position, text.first + position, text.split, u)
             found.tokens[c].append(token)
     return found
@@ -185,3 +190,96 @@ def _combination(result: LayerActivations, row: int, c: int, tokens: list[Token]
         result.weighted[row, s, c] = weighted_sample(mine, k)
     for token in later:
         result.histogram[row, token.split, c, histogram_bin(abs(token.values[POST]))] += 1
+
+
+# What is stored, against the double loop over activations that were rounded differently
+
+
+def assert_stored(record: NeuronRecord, found: Neuron, *, k: int, noise: float = 1e-4, zero: float = 2e-6) -> None:
+    """Every number of `record` is that of `found` up to float noise: values to `noise` relative, lists up to ties.
+
+    A token with x_gate or x_in within `zero` of 0 may be in another combination; where a neuron has none, counts and
+    uniform samples are compared exactly.
+    """
+    undecided = sum(min(abs(t.values[X_GATE]), abs(t.values[X_IN])) < zero for ts in found.tokens for t in ts)
+    assert abs(record.zeros - found.zeros) <= undecided
+    assert record.tokens == found.zeros + sum(map(len, found.tokens))
+    assert tuple(record.combinations) == COMBINATIONS
+    for place, combination in enumerate(COMBINATIONS):
+        stored, tokens = record.combinations[combination], found.tokens[place]
+        assert abs(stored.count - len(tokens)) <= undecided, (record.neuron, combination)
+        _assert_histogram(stored, tokens, noise, undecided)
+        for quantity in LISTED:
+            _assert_list(stored.top[quantity], tokens, QUANTITIES.index(quantity), k, noise)
+        for split in SPLITS:
+            mine = [token for token in tokens if token.split == split.position]
+            _assert_list(stored.post_by_split[split], mine, POST, k, noise)
+            _assert_samples(stored, split, mine, k, noise, exact=not undecided)
+        if stored.count == len(tokens):
+            _assert_statistics(stored, tokens, noise)
+
+
+def _assert_statistics(stored: CombinationRecord, tokens: Sequence[Token], noise: float) -> None:
+    assert stored.first_count == sum(token.position == 0 for token in tokens)
+    mass = math.fsum(abs(token.values[POST]) for token in tokens if token.position > 0)
+    assert math.isclose(stored.mass, mass, rel_tol=noise, abs_tol=1e-6)
+    for q, quantity in enumerate(QUANTITIES):
+        values, seen = [token.values[q] for token in tokens], stored.statistics[quantity]
+        if not values:
+            assert (seen.mean, seen.min, seen.max) == (None, None, None)
+            continue
+        expected = (math.fsum(values) / len(values), min(values), max(values))
+        np.testing.assert_allclose(
+            [seen.mean or 0.0, seen.min or 0.0, seen.max or 0.0], expected, rtol=noise, atol=1e-6
+        )
+
+
+def _assert_histogram(stored: CombinationRecord, tokens: Sequence[Token], noise: float, undecided: int) -> None:
+    """At or above each edge lie no fewer tokens than surely, and no more than possibly."""
+    total = np.zeros(HISTOGRAM_BINS, np.int64)
+    for split in SPLITS:
+        histogram = np.array(stored.histogram[split])
+        total += histogram
+        above = np.cumsum(histogram[::-1])[::-1][1:]
+        later = np.array([abs(t.values[POST]) for t in tokens if t.position > 0 and t.split == split.position])
+        for edge, count in zip(_EDGES, above.tolist(), strict=True):
+            least, most = (np.count_nonzero(later * factor >= edge) for factor in (1 - noise, 1 + noise))
+            assert least - undecided <= count <= most + undecided
+        assert abs(int(histogram.sum()) - len(later)) <= undecided
+    if not total.sum():
+        assert stored.tau is None
+        return
+    rare = [edge for place, edge in enumerate(_EDGES) if total[place + 1 :].sum() <= 0.01 * total.sum()]
+    assert stored.tau == (rare[0] if rare else _EDGES[-1])
+
+
+def _assert_list(stored: Sequence[ListEntry], tokens: Sequence[Token], quantity: int, k: int, noise: float) -> None:
+    """The same values in the same order, each at a token that has it, each text once."""
+    expected = [entry for entry in top_list(tokens, quantity, k) if entry != EMPTY]
+    by_number = {token.number: token for token in tokens}
+    values = [by_number[2**32 - 1 - (entry & 0xFFFFFFFF)].values[quantity] for entry in expected]
+    np.testing.assert_allclose([entry.value for entry in stored], values, rtol=noise, atol=1e-6)
+    assert len({by_number[entry.token_number].text for entry in stored}) == len(stored)
+    _assert_at_tokens(stored, by_number, quantity, noise)
+
+
+def _assert_at_tokens(stored: Sequence[ListEntry], by_number: dict[int, Token], quantity: int, noise: float) -> None:
+    for entry in stored:
+        token = by_number[entry.token_number]
+        assert token.position > 0
+        assert math.isclose(entry.value, token.values[quantity], rel_tol=noise, abs_tol=1e-6)
+
+
+def _assert_samples(
+    stored: CombinationRecord, split: Split, tokens: Sequence[Token], k: int, noise: float, *, exact: bool
+) -> None:
+    by_number = {token.number: token for token in tokens}
+    uniform, weighted = stored.uniform[split], stored.weighted[split]
+    for sample in (uniform, weighted):
+        _assert_at_tokens(sample, by_number, POST, noise)
+    if exact:
+        expected = [2**32 - 1 - (entry & 0xFFFFFFFF) for entry in uniform_sample(tokens, k) if entry != EMPTY]
+        assert [entry.token_number for entry in uniform] == expected
+    best = sorted((priority(t) for t in tokens if t.position > 0 and t.values[POST] != 0), reverse=True)[:k]
+    kept = [priority(by_number[entry.token_number]) for entry in weighted]
+    np.testing.assert_allclose(kept, best, rtol=noise, atol=1e-6)

@@ -4,7 +4,7 @@
 
 - `magnitude`: |value| descending — top lists;
 - `uniform`: u ascending, u = hash(salt, token number) — a simple random sample of the tokens offered;
-- `weighted`: |value|/u descending — priority sampling (Duffield, Lund & Thorup 2007), a sample in proportion to |value|.
+- `weighted`: |value|/u descending — priority sampling (Duffield, Lund & Thorup 2007), in proportion to |value|.
 
 Ties go to the smaller token number, so each order is total and keeping the k first is associative and commutative:
 any batches, shards or restarts end with the same lists. An entry carries all that its rank depends on, so merging
@@ -72,6 +72,7 @@ class BoundedLists:
         self.order = order
         self.worst = torch.full((groups,), EMPTY, dtype=torch.int64, device=device)
         """The key that an offer must exceed, per group: that of the last place."""
+        self._proposed: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
     def worst_magnitude(self) -> torch.Tensor:
         """The magnitude (or priority) in the last place of each group, 0 while it is empty: a float32 bound, so that
@@ -86,6 +87,18 @@ class BoundedLists:
         """Take over saved entries `[groups, k]`."""
         self.entries.copy_(entries)
         self.worst.copy_(self.order(self.entries)[:, -1])
+
+    def propose(self, groups: torch.Tensor, entries: torch.Tensor, keys: torch.Tensor) -> None:
+        """Remember an offer until `settle`: one sort for many small offers."""
+        if len(groups):
+            self._proposed.append((groups, entries, keys))
+
+    def settle(self) -> None:
+        """Offer all that was proposed."""
+        if self._proposed:
+            groups, entries, keys = (torch.cat(part) for part in zip(*self._proposed, strict=True))
+            self._proposed.clear()
+            self.offer(groups, entries, keys)
 
     def offer(self, groups: torch.Tensor, entries: torch.Tensor, keys: torch.Tensor) -> None:
         """Offer entries `[M]` with their keys to groups `[M]`; the caller has dropped those not above `worst`."""

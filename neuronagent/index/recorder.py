@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from neuronagent.domain import COMBINATIONS, QUANTITIES, SPLITS
 from neuronagent.errors import ModelError
-from neuronagent.index import lists
 from neuronagent.hashing import uniform_bits
+from neuronagent.index import lists
 from neuronagent.index.lists import BoundedLists
 from neuronagent.layout import HISTOGRAM_BINS, LayerActivations
 
@@ -51,8 +51,8 @@ def histogram_bins(magnitude: torch.Tensor) -> torch.Tensor:
 class Batch:
     """What the recorder needs to know of a padded batch of B texts and T positions.
 
-    `valid` `[B, T]` marks tokens that are not padding, `numbers` `[B, T]` their corpus token numbers, `splits` `[B]` the
-    place of each text's split, `bits` `[B, T]` the tokens' 31-bit hashes.
+    `valid` `[B, T]` marks tokens that are not padding, `numbers` `[B, T]` their corpus token numbers, `splits` `[B]`
+    the place of each text's split, `bits` `[B, T]` the tokens' 31-bit hashes.
     """
 
     valid: torch.Tensor
@@ -115,16 +115,22 @@ class LayerRecorder:
             ModelError: a value at a real token is not finite; nothing of the batch is kept of this layer.
         """
         texts, tokens, neurons = x_gate.shape
-        finite = torch.isfinite(x_gate.float() + x_in.float()).all(dim=2) | ~batch.valid
+        # Their product: it is not finite either where one of them is not, and `post` is no larger.
+        finite = torch.isfinite(x_gate.float() * x_in.float()).all(dim=2)
         if not bool(finite.all()):
-            raise ModelError(
-                f"activations of {self.name} are not finite (NaN or infinity)",
-                remedy="try --dtype float32, and check that the weights are what their authors published",
-            )
+            if not bool((finite | ~batch.valid).all()):
+                raise ModelError(
+                    f"activations of {self.name} are not finite (NaN or infinity)",
+                    remedy="try --dtype float32, and check that the weights are what their authors published",
+                )
+            # Padding alone: it is masked by multiplication, which would make NaN of it.
+            x_gate, x_in = (x.masked_fill(~batch.valid[..., None], 0) for x in (x_gate, x_in))
         width = max(1, _ELEMENTS // (texts * tokens))
         for start in range(0, neurons, width):
             block = slice(start, min(start + width, neurons))
             self._update_block(x_gate[..., block], x_in[..., block], block, batch)
+        for name in self._LISTS:
+            getattr(self, name).settle()
 
     def _update_block(self, x_gate: torch.Tensor, x_in: torch.Tensor, block: slice, batch: Batch) -> None:
         """All masks are float 0/1 and selection is multiplication: several times faster than `where` on a CPU."""
@@ -203,7 +209,7 @@ class LayerRecorder:
     def _top_list(
         self, c: int, held: BoundedLists, inside: torch.Tensor, peak: torch.Tensor, block: slice, batch: Batch
     ) -> None:
-        """Offer each text's largest magnitude, `peak` `[B, n]`; a list is touched only where its last entry is beaten."""
+        """Offer each text's largest magnitude, `peak` `[B, n]`; only lists whose last entry is beaten are touched."""
         neurons = torch.arange(block.start, block.stop, device=peak.device)
         if held is self.post:
             group = (neurons * _SPLITS + batch.splits[:, None]) * _COMBINATIONS + c
@@ -213,12 +219,15 @@ class LayerRecorder:
         text, neuron = ((peak > 0) & (peak >= held.worst_magnitude()[group])).nonzero(as_tuple=True)
         if not len(text):
             return
-        columns = inside[text, :, neuron]  # (candidates, T)
-        columns[:, 0] = 0.0
-        entries = lists.pack(columns, batch.numbers[text]).amax(dim=1)
+        best = peak[text, neuron]
+        # The first position that has it: ties within a text go to the smaller corpus token number.
+        columns = inside[text, 1:, neuron] == best[:, None]  # (candidates, T − 1)
+        from_end = torch.arange(columns.shape[1], 0, -1, dtype=torch.float32, device=peak.device)
+        position = 1 + columns.shape[1] - (columns * from_end).amax(dim=1).long()
+        entries = lists.pack(best, batch.numbers[text, position])
         groups = group[text, neuron]
         better = entries > held.worst[groups]
-        held.offer(groups[better], entries[better], entries[better])
+        held.propose(groups[better], entries[better], entries[better])
 
     def _histogram(self, magnitude: torch.Tensor, code: torch.Tensor, block: slice, batch: Batch) -> None:
         n = magnitude.shape[2]
@@ -243,6 +252,9 @@ class LayerRecorder:
             self._offer_sample(self.uniform, part & (bits <= worst), magnitude, group, batch)
             least = self.weighted.worst_magnitude().index_select(0, group.view(-1)).view(group.shape)
             self._offer_sample(self.weighted, part & (priority >= least) & (magnitude > 0), magnitude, group, batch)
+            if not begun:
+                self.uniform.settle()
+                self.weighted.settle()
 
     def _offer_sample(
         self, held: BoundedLists, likely: torch.Tensor, magnitude: torch.Tensor, group: torch.Tensor, batch: Batch
@@ -255,7 +267,7 @@ class LayerRecorder:
         key = lists.uniform_key if held is self.uniform else lists.weighted_key
         keys, groups = key(batch.bits[text, position], entries), group[text, position, neuron]
         better = keys > held.worst[groups]
-        held.offer(groups[better], entries[better], keys[better])
+        held.propose(groups[better], entries[better], keys[better])
 
     _TENSORS = ("counts", "first_counts", "zeros", "sums", "minima", "maxima", "mass", "histogram", "first_values")
     _LISTS = ("post", "x_in", "x_gate", "uniform", "weighted")

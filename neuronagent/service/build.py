@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from neuronagent.domain import SPLITS, Vector, VocabularyMatrix
-from neuronagent.errors import IndexMismatchError, Interrupted, ModelError, UsageError
+from neuronagent.errors import IndexMismatchError, InputError, Interrupted, ModelError, NotAnIndexError, UsageError
 from neuronagent.index import checkpoint, geometry, io_class, vocabulary
 from neuronagent.index.corpus import Corpus, read_corpus
 from neuronagent.index.recorder import Batch, LayerRecorder
@@ -38,7 +38,7 @@ from neuronagent.layout import LayerActivations, LayerWeights, TokenTable
 from neuronagent.models.bridge import load_model
 from neuronagent.models.gated import GatedModel, ProcessedLayer
 from neuronagent.service.progress import Progress, Silent
-from neuronagent.store.engine import is_url
+from neuronagent.store.engine import display_name, is_url
 from neuronagent.store.reader import IndexReader
 from neuronagent.store.writer import write_index
 
@@ -90,37 +90,20 @@ def build_index(options: BuildOptions, progress: Progress | None = None) -> Buil
     """
     progress = progress or Silent()
     _check(options)
-    source = describe(options.text)
+    describe(options.text)
     progress.start("loading the model", 0, "")
     model = load_model(options.model, revision=options.revision, dtype=options.dtype, device=options.device)
     max_tokens = _max_tokens(options, model)
     folder = _working_folder(options)
     clock: dict[str, float] = {}
-    with _timed(clock, "corpus"), _stops_cleanly() as stop:
-        progress.start("reading the text", options.token_budget or 0, "tokens")
-
-        def read_so_far(tokens: int) -> None:
-            progress.advance(tokens)
-            if stop.is_set():
-                raise Interrupted("stopped while reading the text", remedy="the same command starts it again")
-
-        corpus = read_corpus(
-            documents(options.text),
-            model.encode,
-            bos_id=model.bos_id if options.bos == "auto" else None,
-            vocab_size=model.vocab_size,
-            max_tokens=max_tokens,
-            token_budget=options.token_budget,
-            truncate=source.truncate_by_default if options.truncate is None else options.truncate,
-            salt=options.salt,
-            folder=folder,
-            progress=read_so_far,
-            origin=f"{options.text}\0{model.weights_hash}",
-        )
-    identity = _identity(options, model, corpus, max_tokens)
-    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    if _already_there(options.db, fingerprint):
-        progress.note(f"{options.db} is complete already")
+    with _leaves_no_stray(folder):
+        with _timed(clock, "corpus"):
+            corpus = _read(options, model, max_tokens, folder, progress)
+        identity = _identity(options, model, corpus, max_tokens)
+        fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+        complete = _already_there(options.db, fingerprint)
+    if complete:
+        progress.note(f"{display_name(options.db)} is complete already")
         shutil.rmtree(folder, ignore_errors=True)
         return Built(db=options.db, fingerprint=fingerprint, tokens=corpus.n_tokens, seconds=clock)
     signs = [_sign(model, options, layer) for layer in range(model.n_layers)]
@@ -169,6 +152,32 @@ def _working_folder(options: BuildOptions) -> Path:
     return base.expanduser().absolute().with_name(base.name + ".partial")
 
 
+def _read(options: BuildOptions, model: GatedModel, max_tokens: int, folder: Path, progress: Progress) -> Corpus:
+    """The corpus of `options`, read into `folder` or found there."""
+    truncate = describe(options.text).truncate_by_default if options.truncate is None else options.truncate
+    progress.start("reading the text", options.token_budget or 0, "tokens")
+    with _stops_cleanly() as stop:
+
+        def read_so_far(tokens: int) -> None:
+            progress.advance(tokens)
+            if stop.is_set():
+                raise Interrupted("stopped while reading the text", remedy="the same command starts it again")
+
+        return read_corpus(
+            documents(options.text),
+            model.encode,
+            bos_id=model.bos_id if options.bos == "auto" else None,
+            vocab_size=model.vocab_size,
+            max_tokens=max_tokens,
+            token_budget=options.token_budget,
+            truncate=truncate,
+            salt=options.salt,
+            folder=folder,
+            progress=read_so_far,
+            origin=f"{options.text}\0{model.weights_hash}",
+        )
+
+
 def _identity(options: BuildOptions, model: GatedModel, corpus: Corpus, max_tokens: int) -> dict[str, Any]:
     """What the recorded numbers are a function of; its hash is the index's fingerprint."""
     return {
@@ -188,15 +197,18 @@ def _identity(options: BuildOptions, model: GatedModel, corpus: Corpus, max_toke
 def _already_there(db: str, fingerprint: str) -> bool:
     if not is_url(db) and not Path(db).expanduser().exists():
         return False
-    if is_url(db):
-        return False  # the writer compares identities inside its transaction
-    with IndexReader.open(db) as reader:
-        found = reader.info().get("fingerprint")
+    try:
+        with IndexReader.open(db) as reader:
+            found = reader.info().get("fingerprint")
+    except NotAnIndexError:
+        if is_url(db):
+            return False  # an empty database; another one is refused by the writer
+        raise
     if found == fingerprint:
         return True
     raise IndexMismatchError(
-        f"{db} holds another index ({found}, not {fingerprint}): another model, text or setting",
-        remedy="choose another --db, or delete that file",
+        f"{display_name(db)} holds another index ({found}, not {fingerprint}): another model, text or setting",
+        remedy="choose another --db, or delete that index",
     )
 
 
@@ -403,6 +415,18 @@ def _sign_flips(options: BuildOptions, model: GatedModel, corpus: Corpus) -> dic
         seen.append(kept)
     flips = torch.stack([(a != b).float().mean(dim=(1, 2)) for a, b in zip(*seen, strict=True)]).mean(dim=0)
     return {"x_gate": float(flips[0]), "x_in": float(flips[1]), "tokens": float(valid.sum())}
+
+
+@contextmanager
+def _leaves_no_stray(folder: Path) -> Iterator[None]:
+    """A call that was wrong leaves no working folder behind: the right one would find another's corpus in it."""
+    begun = folder.exists()
+    try:
+        yield
+    except (InputError, IndexMismatchError):
+        if not begun:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 @contextmanager

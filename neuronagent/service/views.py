@@ -61,8 +61,15 @@ def info_view(index: Index) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, **index.info, "io_classes": totals, "io_classes_by_layer": by_layer}
 
 
-def neuron_view(neuron: Neuron, *, limit: int | None = None) -> dict[str, Any]:
-    """What `neuronagent show --json` prints; `limit` shortens the example lists."""
+def neuron_view(
+    neuron: Neuron,
+    *,
+    limit: int | None = None,
+    combinations: Sequence[SignCombination] = COMBINATIONS,
+    quantities: Sequence[Quantity] = LISTED,
+    split: Split | None = None,
+) -> dict[str, Any]:
+    """What `neuronagent show --json` prints; `limit` shortens the example lists, `split` keeps those of one split."""
     record, index = neuron.record, neuron.index
     return {
         "schema_version": SCHEMA_VERSION,
@@ -79,7 +86,11 @@ def neuron_view(neuron: Neuron, *, limit: int | None = None) -> dict[str, Any]:
         "tokens": record.tokens,
         "zeros": record.zeros,
         "position_0": {q.value: v for q, v in record.first_values.items()} if record.first_values else None,
-        "combinations": {c.value: combination_view(neuron, c, limit=limit) for c in record.combinations},
+        "combinations": {
+            c.value: combination_view(neuron, c, limit=limit, quantities=quantities, split=split)
+            for c in combinations
+            if c in record.combinations
+        },
     }
 
 
@@ -101,13 +112,23 @@ def _projection(projection: VocabularyProjection) -> dict[str, Any]:
     }
 
 
-def combination_view(neuron: Neuron, combination: SignCombination, *, limit: int | None = None) -> dict[str, Any]:
+def combination_view(
+    neuron: Neuron,
+    combination: SignCombination,
+    *,
+    limit: int | None = None,
+    quantities: Sequence[Quantity] = LISTED,
+    split: Split | None = None,
+) -> dict[str, Any]:
     """Statistics and examples of one combination."""
     record = neuron.record
     own = record.combinations[combination]
     return {
         **statistics_view(record, own),
-        "examples": {q.value: [example_view(e) for e in neuron.examples(combination, q, limit=limit)] for q in LISTED},
+        "examples": {
+            q.value: [example_view(e) for e in neuron.examples(combination, q, split=split, limit=limit)]
+            for q in quantities
+        },
     }
 
 
@@ -193,7 +214,7 @@ def explanation_view(neuron: Neuron) -> dict[str, Any]:
         "io_class": str(neuron.record.io_class),
         "meaning": describe.geometry_sentence(neuron.record.geometry, neuron.record.io_class),
         "combinations": combinations,
-        "cross_combination": _cross({c: [s.score for s in scores] for c, (_, scores) in stored.items()}),
+        "cross_combination": cross_view({c: [s.score for s in scores] for c, (_, scores) in stored.items()}),
     }
 
 
@@ -212,7 +233,6 @@ def _explained(
         return {**shares, "explanation": None, "scores": [], "verdict": Verdict.NOT_ENOUGH.value, "reason": reason}
     explanation, scores = stored
     said = explanation.explanation
-    found = verdict([s.score for s in scores], enough=True, is_rule=said.source == "rule")
     return {
         **shares,
         "explanation": {
@@ -227,9 +247,15 @@ def _explained(
             "claims": dict(said.claims),
         },
         "scores": [score_view(s.score, reading=s.reading, protocol=s.protocol_version) for s in scores],
-        "verdict": found.value,
+        "verdict": verdict_of(explanation, scores),
         "reason": None,
     }
+
+
+def verdict_of(explanation: StoredExplanation, scores: Sequence[StoredScore]) -> str:
+    """The verdict on a stored explanation that its scores give."""
+    is_rule = explanation.explanation.source == "rule"
+    return verdict([s.score for s in scores], enough=True, is_rule=is_rule).value
 
 
 def score_view(score: Score, *, reading: int | None, protocol: str) -> dict[str, Any]:
@@ -262,7 +288,7 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _cross(scores: Mapping[SignCombination, Sequence[Score]]) -> dict[str, Any]:
+def cross_view(scores: Mapping[SignCombination, Sequence[Score]]) -> dict[str, Any]:
     """Whether the combinations are told apart, from the stored shares of each."""
     tested = {c: rows for c, rows in scores.items() if any(s.metric == cross_combination.WHICH for s in rows)}
     overall = cross_combination.overall(tested)

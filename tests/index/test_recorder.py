@@ -18,7 +18,7 @@ from neuronagent.errors import ModelError
 from neuronagent.hashing import uniform_bits
 from neuronagent.index import recorder as recorder_module
 from neuronagent.index.recorder import Batch, LayerRecorder, histogram_bins
-from neuronagent.layout import HISTOGRAM_BINS, HISTOGRAM_EDGES, LayerActivations
+from neuronagent.layout import HISTOGRAM_BINS, HISTOGRAM_EDGES, MAX_TOKENS, LayerActivations
 from tests import oracle
 from tests.oracle import Floats, Observed
 
@@ -31,7 +31,8 @@ VALUES = np.array(
     np.float32,
 )
 
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=40, deadline=None)
+few = settings(max_examples=15, deadline=None)
 
 
 def activate(gate: Floats) -> Floats:
@@ -70,7 +71,7 @@ def cases(draw: st.DrawFn, neurons: int | None = None) -> Case:
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     palette = VALUES[generator.permutation(len(VALUES))[: draw(st.integers(2, len(VALUES)))]]
     splits = draw(st.sampled_from([(0,), (0, 1, 2), (2, 1)]))
-    start = draw(st.sampled_from([0, 1000, 2**31 - 20]))
+    start = draw(st.sampled_from([0, 1000, 2**31 - 20, MAX_TOKENS - 72]))
     first = generator.choice(palette, (2, n))
     texts: list[Observed] = []
     for length in lengths:
@@ -137,15 +138,23 @@ def assert_same(
 # The double loop
 
 
+def coarse_bits(salt: str, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A hash of four values, so that u and |post|/u tie."""
+    return uniform_bits(salt, numbers) >> 29 << 29
+
+
 @quick
-@given(cases(), st.randoms(use_true_random=False), st.sampled_from([1, 7, 1 << 19]))
+@given(cases(), st.randoms(use_true_random=False), st.sampled_from([1, 7, 1 << 19]), st.booleans())
 def test_every_number_is_that_of_a_double_loop_in_any_batches_order_and_blocks(
-    case: Case, chance: random.Random, elements: int
+    case: Case, chance: random.Random, elements: int, coarse: bool
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recorder_module, "_ELEMENTS", elements)
+        if coarse:
+            patch.setattr(recorder_module, "uniform_bits", coarse_bits)
+            patch.setattr(oracle, "uniform_bits", coarse_bits)
         found = run(case, batches(case, chance)).result(constant_first=True)
-    assert_same(found, case.expected(), tolerance=1e-6)
+        assert_same(found, case.expected(), tolerance=1e-6)
 
 
 def test_random_activations_of_many_neurons_are_recorded_as_a_double_loop_does() -> None:
@@ -162,7 +171,7 @@ def test_random_activations_of_many_neurons_are_recorded_as_a_double_loop_does()
         assert_same(found, replace(case.expected(), first_values=None), tolerance=1e-6)
 
 
-@quick
+@few
 @given(cases(neurons=9), st.integers(1, 40))
 def test_the_width_of_a_block_of_neurons_changes_nothing(case: Case, elements: int) -> None:
     parts = [padded(case.texts, case.salt)]
@@ -170,6 +179,15 @@ def test_the_width_of_a_block_of_neurons_changes_nothing(case: Case, elements: i
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recorder_module, "_ELEMENTS", elements)
         assert_same(run(case, parts).result(constant_first=True), whole, tolerance=0)
+
+
+def test_sums_of_long_texts_with_values_of_all_sizes_keep_six_digits() -> None:
+    generator = np.random.default_rng(6)
+    x_gate, x_in = (np.exp(generator.normal(0, 3, (1024, 2))) * generator.choice([1, -1], (1024, 2)) for _ in range(2))
+    text = Observed(x_gate=x_gate.astype(np.float32), x_in=x_in.astype(np.float32), split=0, first=0)
+    case = Case([text, replace(text, first=1024)], 2, "salt", [1, -1])
+    found = run(case, [padded(case.texts, "salt")]).result(constant_first=True)
+    assert_same(found, case.expected(), tolerance=1e-6)
 
 
 # The monoid
@@ -189,7 +207,7 @@ def test_shards_merged_in_any_order_are_the_single_run(case: Case, chance: rando
     assert_same(recorders[0].result(constant_first=True), single, tolerance=1e-12)
 
 
-@quick
+@few
 @given(cases(), st.randoms(use_true_random=False))
 def test_merging_what_saw_nothing_changes_nothing(case: Case, chance: random.Random) -> None:
     parts = batches(case, chance)
@@ -274,7 +292,7 @@ def test_an_edge_belongs_to_the_bin_above_it_and_the_float_before_it_to_the_one_
 # What samples are for
 
 _K = 16
-_SALTS = 220
+_SALTS = 120
 
 
 def _samples(post: NDArray[np.float32]) -> list[tuple[LayerActivations, NDArray[np.int64], int]]:

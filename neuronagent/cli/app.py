@@ -1,0 +1,139 @@
+"""Puts the commands together, runs one of them, and turns whatever goes wrong into one line and an exit code.
+
+Exit codes: 0 done, 1 unexpected (or `check` found something), 2 usage, 3 not found, 4 index stale or of another model,
+5 LLM failed, 6 budget reached, 7 unusable input, 8 storage, 130 interrupted. This is the one place that catches
+everything; `NEURONAGENT_DEBUG=1` shows where it came from. Nothing here may import what takes long: `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from neuronagent.cli import check, demo, explain, index, info, search, serve, show, upgrade
+from neuronagent.cli.output import say
+from neuronagent.errors import NeuronagentError, StorageError
+
+DEBUG_VARIABLE = "NEURONAGENT_DEBUG"
+
+app = typer.Typer(
+    name="neuronagent",
+    help="Find out what the gated MLP neurons of language models do.",
+    epilog="Begin with `neuronagent demo`. Every reading command takes --json.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: a third of the time, and the same in a pipe
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"neuronagent {version('neuronagent')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _begin(  # pyright: ignore[reportUnusedFunction]
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+for command in (index, info, show, explain, search, check, upgrade, serve, demo):
+    app.command(command.NAME)(command.command)
+
+
+def main() -> None:
+    """Run the command of `sys.argv` and end the process with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; nothing is raised."""
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _reader_left()
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    _take_any_character()
+    try:
+        result = app(args=list(arguments), prog_name="neuronagent", standalone_mode=False)
+    except typer.TyperException as error:
+        return _fail(_usage_line(error), error.exit_code)
+    except NeuronagentError as error:
+        return _fail(str(error), error.exit_code)
+    except typer.Abort:
+        return _fail("aborted", 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except MemoryError:
+        return _fail("there is not enough memory for this; close other programs, or use a smaller model or batch", 1)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _fail(*_disk_line(error))
+    except Exception as error:  # noqa: BLE001 - the command line's edge
+        return _fail(_unexpected_line(error), 1)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(line: str, code: int) -> int:
+    if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
+        traceback.print_exc()
+    say("error: " + " ".join(line.split()))
+    return code
+
+
+def _usage_line(error: typer.TyperException) -> str:
+    context: typer.Context | None = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "neuronagent"
+    return f"{error.format_message().rstrip('.')}; see `{path} --help`"
+
+
+def _disk_line(error: OSError) -> tuple[str, int]:
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}the disk is full; make room and run it again", StorageError.exit_code
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where}{error.strerror}; check the permissions of the file and its folder", StorageError.exit_code
+    return _unexpected_line(error), 1
+
+
+def _unexpected_line(error: BaseException) -> str:
+    said = " ".join(str(error).split())[:200]
+    name = type(error).__name__
+    return f"unexpected {name}{f': {said}' if said else ''}; run it again with {DEBUG_VARIABLE}=1 to see where"
+
+
+def _take_any_character() -> None:
+    """A terminal that cannot show a character gets a question mark instead of a crash."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+
+
+def _reader_left() -> int:
+    """`neuronagent search | head`: what was wanted has been read. The interpreter must not flush into it again."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        pass
+    return 0

@@ -1,0 +1,23 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from neuronagent.settings import DB_VARIABLE
+
+Db = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        metavar="PATH",
+        envvar=DB_VARIABLE,
+        help="The index: a file or postgresql://… (default: the only one in the data folder).",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a card.")]
+NeuronArgument = Annotated[
+    str, typer.Argument(metavar="NEURON", help="layer.index, both from zero, such as 31.9634 (also L31.N9634).")
+]

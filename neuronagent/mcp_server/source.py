@@ -1,0 +1,93 @@
+"""The index that a server reads: opened once, shared by all worker threads, watched for being replaced.
+
+A call gets a view of its own, since `Index` caches what it reads without locks; connections and metadata are shared.
+A file that was replaced by the same index (a copy, a restore) is opened again; one that holds another index is refused,
+because a client that compares numbers must not get those of two models unawares.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neuronagent.errors import IndexMismatchError, StorageError
+from neuronagent.service.lookup import Index
+from neuronagent.service.untrusted import clean
+from neuronagent.store.engine import is_url
+from neuronagent.store.reader import IndexReader
+
+
+class _View(Index):
+    """An index for one call, over connections that others use too; never closed."""
+
+    def __init__(self, target: str, reader: IndexReader, info: dict[str, Any]) -> None:
+        self.target, self.reader, self.info = target, reader, info
+        self._texts = {}
+        self._token_text = {}
+
+
+@dataclass(frozen=True)
+class _Opened:
+    reader: IndexReader
+    info: dict[str, Any]
+    identity: tuple[int, int] | None
+
+
+class IndexSource:
+    """Hands out views of the index at `db`."""
+
+    def __init__(self, db: str) -> None:
+        self.db = db
+        self._path = None if is_url(db) else Path(db).expanduser().absolute()
+        self._lock = threading.Lock()
+        self._opened: _Opened | None = None
+
+    def view(self) -> Index:
+        """The index as one call sees it.
+
+        Raises:
+            NeuronagentError: it cannot be opened, is gone, or is another one than at first.
+        """
+        opened = self._opened
+        if opened is None or opened.identity != self._identity():
+            with self._lock:
+                opened = self._opened
+                if opened is None or opened.identity != self._identity():
+                    opened = self._opened = self._open(opened)
+        return _View(self.db, opened.reader, opened.info)
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.reader.close()
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Which file lies there; None for a database server."""
+        if self._path is None:
+            return None
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            remedy = "put it back where it was; the server looks again at the next call"
+            raise StorageError(f"the index {self._path.name} is not there any more", remedy=remedy) from error
+        return found.st_dev, found.st_ino
+
+    def _open(self, before: _Opened | None) -> _Opened:
+        identity = self._identity() if before is not None else None
+        reader = IndexReader.open(self.db)
+        try:
+            info = reader.info()
+            if before is not None and info.get("fingerprint") != before.info.get("fingerprint"):
+                name = self._path.name if self._path else "the index"
+                raise IndexMismatchError(
+                    f"{name} was replaced by another index ({clean(str(info.get('fingerprint')), 20)}) while the "
+                    "server ran",
+                    remedy="restart the server to read that one, or put the earlier one back",
+                )
+        except BaseException:
+            reader.close()
+            raise
+        if before is not None:
+            before.reader.close()
+        return _Opened(reader, info, identity if before is not None else self._identity())
