@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from neuronagent.errors import NeuronagentError
     from neuronagent.service.build import BuildOptions, build_index
     from neuronagent.service.lookup import Example, Index, Neuron
-    from neuronagent.service.lookup import open_index as open  # noqa: A004
+    from neuronagent.service.lookup import open_index as open
     from neuronagent.store.search import SearchQuery
 
 __all__ = [

@@ -48,6 +48,11 @@ def clip(text: str, length: int = 60) -> str:
     return clean if len(clean) <= length else clean[: length - 1] + "…"
 
 
+def token_text(data: bytes | None) -> str:
+    """A token for human eyes: bytes that are no UTF-8 on their own are shown as `\\xe2`; undecodable ids as nothing."""
+    return "" if data is None else data.decode("utf-8", errors="backslashreplace")
+
+
 class Quantity(Enum):
     """The four numbers of a neuron at a token; `act` is `act(x_gate)`."""
 

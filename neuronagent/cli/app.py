@@ -2,7 +2,7 @@
 
 Exit codes: 0 done, 1 unexpected (or `check` found something), 2 usage, 3 not found, 4 index stale or of another model,
 5 LLM failed, 6 budget reached, 7 unusable input, 8 storage, 130 interrupted. This is the one place that catches
-everything; `NEURONAGENT_DEBUG=1` shows where it came from. Nothing here may import what takes long: `--help` is instant.
+everything; `NEURONAGENT_DEBUG=1` shows where it came from. Nothing here may import what takes long: `--help` is quick.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from neuronagent.cli import check, demo, explain, index, info, search, serve, show, upgrade
 from neuronagent.cli.output import say
-from neuronagent.errors import NeuronagentError, StorageError
+from neuronagent.errors import Interrupted, NeuronagentError, StorageError
 
 DEBUG_VARIABLE = "NEURONAGENT_DEBUG"
 
@@ -66,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = _run(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # typer makes of the one the other, and raises that for nothing else
         return _reader_left()
     return code
 
@@ -81,16 +82,14 @@ def _run(arguments: Sequence[str]) -> int:
         return _fail(str(error), error.exit_code)
     except typer.Abort:
         return _fail("aborted", 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
     except MemoryError:
         return _fail("there is not enough memory for this; close other programs, or use a smaller model or batch", 1)
-    except BrokenPipeError:
-        raise
     except OSError as error:
         return _fail(*_disk_line(error))
     except Exception as error:  # noqa: BLE001 - the command line's edge
         return _fail(_unexpected_line(error), 1)
+    if result == Interrupted.exit_code:  # typer's answer to Ctrl-C
+        say("error: interrupted")
     return result if isinstance(result, int) else 0
 
 
@@ -132,8 +131,6 @@ def _take_any_character() -> None:
 
 def _reader_left() -> int:
     """`neuronagent search | head`: what was wanted has been read. The interpreter must not flush into it again."""
-    try:
+    with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        pass
     return 0

@@ -74,12 +74,13 @@ def parse_range(given: str) -> Bounds:
         UsageError: anything else.
     """
     low, dots, high = given.replace("−", "-").partition("..")
+    bounds: list[float | None]
     try:
-        bounds = tuple(float(end) if end.strip() else None for end in (low, high))
+        bounds = [float(end) if end.strip() else None for end in (low, high)]
     except ValueError:
-        bounds = ()
-    finite = [end for end in bounds if end is not None]
-    if not dots or not finite or not all(math.isfinite(end) for end in finite) or finite != sorted(finite):
+        bounds = [None, None]
+    ends = [end for end in bounds if end is not None]
+    if not dots or not ends or not all(map(math.isfinite, ends)) or ends != sorted(ends):
         raise UsageError(f"{clip(given)!r} is no range", remedy="write LOW..HIGH, such as -1..-0.5, 0.2.. or ..0.5")
     return bounds[0], bounds[1]
 
@@ -92,7 +93,9 @@ def parse_combination_range(given: str) -> tuple[SignCombination, Bounds]:
     """
     combination, colon, bounds = given.partition(":")
     if not colon:
-        raise UsageError(f"{clip(given)!r} names no range", remedy="write COMBINATION:RANGE, such as gate+_in-:0.1..0.5")
+        raise UsageError(
+            f"{clip(given)!r} names no range", remedy="write COMBINATION:RANGE, such as gate+_in-:0.1..0.5"
+        )
     return SignCombination.parse(combination), parse_range(bounds)
 
 

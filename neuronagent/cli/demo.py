@@ -22,10 +22,13 @@ def command(
     """Index the model that ships over text that ships, then explain a few of its neurons."""
     target = db or str(data_folder() / "demo.db")
 
+    from importlib import import_module
+
     from neuronagent.cli.explain import print_cards
     from neuronagent.domain import NeuronId
-    from neuronagent.service.demo import run_demo
     from neuronagent.service.lookup import Index
+
+    run_demo = import_module("neuronagent.service.demo").run_demo
 
     with terminal_progress() as progress:
         names = run_demo(target, progress) if tokens is None else run_demo(target, progress, tokens=tokens)

@@ -66,7 +66,7 @@ def _has_trigger(own: View) -> bool:
 
 def _label(own: View) -> str:
     said = own["explanation"]
-    return text.visible(str(said["label"] or said["text"]))
+    return text.label(str(said["label"] or said["text"]))
 
 
 def _doubt(own: View) -> str:
@@ -81,7 +81,7 @@ def _what_it_does(out: Console, combinations: Mapping[str, View]) -> None:
     titles = [("", "left"), ("tokens", "right"), ("mass", "right"), ("writes", "wrap"), ("what makes it fire", "wrap")]
     table = card.plain_table(titles)
     for name, own in combinations.items():
-        small = own["mass_share"] is not None and own["mass_share"] < card.SMALL_MASS
+        small = 0 < (own["mass_share"] or 0.0) < card.SMALL_MASS
         mass = text.percent(own["mass_share"]) + ("\nsmall" if small else "")
         label = _label(own) if own["explanation"] else own["verdict"]
         source = own["explanation"]["source"] if own["explanation"] else "rule"
@@ -103,7 +103,7 @@ def _how_sure(out: Console, combinations: Mapping[str, View]) -> None:
             continue
         random, others = (_detection(own["scores"], negative) for negative in ("N0", "N1"))
         verdict = own["verdict"]
-        if (own["mass_share"] or 0.0) < card.SMALL_MASS:
+        if (own["mass_share"] or 0.0) < card.SMALL_MASS:  # supported, but of a job that hardly matters
             verdict += f", but {text.percent(own['mass_share'])} of the mass"
         style = {_GOOD: "green", _BAD: "red"}.get(own["verdict"], "yellow")
         row = card.cells(_name(name), _score(random), _score(others), _control(random), _base_rate(own["scores"]))
@@ -113,8 +113,21 @@ def _how_sure(out: Console, combinations: Mapping[str, View]) -> None:
         note = "AUROC on held-out texts [95 % interval], strong tokens : others"
         note += "; in the corpus, strong tokens are about one in a hundred or fewer" if wide else ""
         out.print(Text(note, style="dim"))
+        for line in _missing(combinations):
+            out.print(Text(line, style="dim"))
     else:
         out.print(Text("Nothing was scored: too few strong tokens in distinct texts; a longer text would help."))
+
+
+def _missing(combinations: Mapping[str, View]) -> list[str]:
+    """Why a score has no value."""
+    shown = {"N0": "vs random", "N1": "vs the others"}
+    return [
+        f"{_name(name)} {shown[negative]}: {text.visible(str(score['reason']))}"
+        for name, own in combinations.items()
+        for negative in shown
+        if (score := _detection(own["scores"], negative)) is not None and score["value"] is None
+    ]
 
 
 def _detection(scores: Sequence[View], negative: str) -> View | None:
@@ -122,10 +135,8 @@ def _detection(scores: Sequence[View], negative: str) -> View | None:
 
 
 def _score(score: View | None) -> str:
-    if score is None:
+    if score is None or score["value"] is None:
         return "–"
-    if score["value"] is None:
-        return f"– {text.visible(str(score['reason']))}"
     interval = text.interval(score["lo"], score["hi"])
     return f"{text.score(score['value'])} {interval}\n{score['n_pos']} : {score['n_neg']}"
 
@@ -149,8 +160,9 @@ def _control(score: View | None) -> str:
         return "–"
     kinds = (k for k, c in controls.items() if k != _TOKEN_LIST and c["value"] == best["value"])
     kind = next(kinds, "").replace("other combination ", "").replace("_", " ")
-    signs = f"[{text.lift(best['lift_lo'])} {text.lift(best['lift_hi'])}]"
-    return f"{text.lift(best['lift'])} {signs}\n{text.score(best['value'])} {text.visible(kind)}"
+    limits = f"[{text.lift(best['lift_lo'])}, {text.lift(best['lift_hi'])}]"
+    named = text.visible(kind) if kind != "empty" else "empty text"
+    return f"{text.lift(best['lift'])} {limits}\n{text.score(best['value'])} {named}"
 
 
 def _told_apart(cross: View) -> Text:

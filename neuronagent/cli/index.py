@@ -14,7 +14,7 @@ NAME = "index"
 
 
 def command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A local folder with safetensors, or a name on the hub.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder with safetensors, or a name on the hub.")],
     text: Annotated[
         str,
         typer.Option(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PIPED_WIDTH = 100
-_LEAST_WIDTH, _MOST_WIDTH = 60, 160
+_LEAST_WIDTH, _MOST_WIDTH = 72, 160
 # JSON may hold these raw, but a terminal must not: C1 controls, zero-width and bidi controls, lone surrogates.
 _UNSAFE = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 

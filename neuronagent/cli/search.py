@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from neuronagent.store.search import SearchPage
 
 NAME = "search"
+_COSINES = ("cos_gate_in", "cos_gate_out", "cos_in_out")
 _RANGE = "LOW..HIGH, either end may be left out"
 
 
@@ -75,7 +76,8 @@ def command(
         ),
     ] = None,
     explanation: Annotated[
-        str | None, typer.Option("--explanation", "-e", metavar="TEXT", help="A current explanation contains this text.")
+        str | None,
+        typer.Option("--explanation", "-e", metavar="TEXT", help="An explanation contains this text."),
     ] = None,
     sort: Annotated[
         str | None,
@@ -141,7 +143,9 @@ def _print_page(out: Console, found: SearchPage, limit: int, matched: bool) -> N
     table = card.plain_table([*titles, *([("match", "right")] if matched else [])])
     for row in found.rows:
         shares = (_whole(row.mass_share[c]) for c in COMBINATIONS)
-        cosines = (f"{row.cosines[key]:+.2f}".replace("-", "−") for key in ("cos_gate_in", "cos_gate_out", "cos_in_out"))
+        cosines = (
+            f"{row.cosines[key]:+.2f}".replace("-", "−") for key in ("cos_gate_in", "cos_gate_out", "cos_in_out")
+        )
         match = [text.number(row.match)] if matched else []
         table.add_row(*card.cells(str(row.neuron), str(row.io_class), *cosines, *shares, *match))
     out.print(table)

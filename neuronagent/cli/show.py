@@ -132,12 +132,9 @@ def _vocabulary(out: Console, view: dict[str, Any]) -> None:
     table = card.plain_table([("", "left"), ("norm", "right"), ("nearest tokens", "wrap"), ("farthest tokens", "wrap")])
     for vector in ("gate", "in", "out"):
         own = view["vocabulary"][vector]
+        sides = (" ".join(text.quoted(entry["token"]) for entry in own[side][:6]) for side in ("top", "bottom"))
         table.add_row(
-            *card.cells(
-                vector,
-                f"{view['geometry'][f'norm_{vector}']:.2f}",
-                *(" ".join(text.quoted(entry["token"]) for entry in own[side][:6]) or "–" for side in ("top", "bottom")),
-            )
+            *card.cells(vector, f"{view['geometry'][f'norm_{vector}']:.2f}", *(side or "–" for side in sides))
         )
     out.print(table)
 
@@ -150,7 +147,7 @@ def _combinations(out: Console, view: dict[str, Any], quantity: Quantity) -> Non
     for name, own in view["combinations"].items():
         values = own[quantity.value]
         peaks = dict.fromkeys(e["token"] for e in own["examples"][quantity.value])
-        small = " small" if own["mass_share"] < card.SMALL_MASS else ""
+        small = " small" if 0 < own["mass_share"] < card.SMALL_MASS else ""
         table.add_row(
             *card.cells(
                 text.name(SignCombination(name)),

@@ -6,6 +6,7 @@ as visible stand-ins, so that nothing in a text can move the cursor, colour a li
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from neuronagent.domain import SignCombination
@@ -36,13 +37,18 @@ def _character(character: str) -> str:
 
 
 def token(text: str) -> str:
-    """A token for a list: visible, its outer spaces shown, not longer than `LONGEST_TOKEN`."""
-    return clipped(visible(text), LONGEST_TOKEN) or "∅"
+    """A token for a list: visible, its spaces too, not longer than `LONGEST_TOKEN`."""
+    return clipped(visible(text).replace(" ", "␣"), LONGEST_TOKEN) or "∅"
 
 
 def quoted(text: str) -> str:
     """A token in backquotes."""
     return f"`{token(text)}`"
+
+
+def label(text: str) -> str:
+    """What a rule says, with the spaces inside its quoted tokens visible: no line then breaks within a token."""
+    return re.sub("`[^`]*`", lambda match: match[0].replace(" ", "␣"), visible(text))
 
 
 def clipped(text: str, length: int) -> str:

@@ -121,7 +121,7 @@ def train(arguments: argparse.Namespace) -> None:
     held_texts = [file.text for file in library if held_out(file.name)]
     train_texts = [file.text for file in library + tests if not held_out(file.name)]
     tokenizer = train_tokenizer(train_texts)
-    bos_id = int(tokenizer.bos_token_id)
+    bos_id = int(tokenizer.convert_tokens_to_ids(BOS))  # pyright: ignore[reportArgumentType]
     stream, held_stream = token_stream(tokenizer, train_texts), token_stream(tokenizer, held_texts)
     held = rows(held_stream, 1, bos_id)
     baseline = trigram_loss(stream, held_stream)
@@ -171,9 +171,10 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def save(out: Path, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, report: dict[str, Any]) -> None:
-    import copy
-
-    copy.deepcopy(model).to(torch.bfloat16).save_pretrained(out)
+    weights = {name: tensor.to(torch.bfloat16) for name, tensor in model.state_dict().items()}
+    model.save_pretrained(out, state_dict=weights)
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}, indent=2) + "\n")
     tokenizer.save_pretrained(out)
     (out / "training.json").write_text(json.dumps(report, indent=1) + "\n")
 

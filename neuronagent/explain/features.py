@@ -3,20 +3,22 @@
 Features are *causal*: what is true at a position depends on that token and the ones before it, never on what follows.
 They are computed for a whole text at once, so that a rule can be run over the corpus as cheaply as over one window.
 
-A `Condition` is one testable statement (`token is one of …`, `previous token is one of …`, `shape is digit`); it is what
-rules are made of, what is printed, and what is stored: the same object in all three places.
+A `Condition` is one testable statement (`token is one of …`, `previous token is one of …`, `shape is a number`); it is
+what rules are made of, what is printed, and what is stored: the same object in all three places.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from neuronagent.domain import token_text
 
 NEARBY = 5
 """How many tokens before the marked one `nearby` looks at."""
@@ -45,21 +47,22 @@ PLACES: tuple[str, ...] = (
 )
 
 
-def readable(token_bytes: bytes | None) -> str:
-    """A token as text: bytes that are no UTF-8 on their own become U+FFFD."""
-    return "" if token_bytes is None else token_bytes.decode("utf-8", errors="replace")
-
-
 class TokenShapes:
-    """The shape of every token id of a vocabulary: `[V]` bool per name of `_TOKEN_SHAPES`."""
+    """The shape of every token id of a vocabulary: `[V + 1]` bool per name of `_TOKEN_SHAPES`; id −1 has none."""
 
     def __init__(self, tokens: Sequence[bytes | None]) -> None:
-        self.text = [readable(token) for token in tokens]
+        self.text = [token_text(token) for token in tokens]
+
+    def among(self, tokens: tuple[tuple[int, ...], ...]) -> NDArray[np.bool_]:
+        """`[V + 1]`: which ids are in a set; the last place, that of id −1, is never."""
+        table = np.zeros(len(self.text) + 1, dtype=np.bool_)
+        table[[t for (t,) in tokens]] = True
+        return table
 
     @cached_property
     def tables(self) -> dict[str, NDArray[np.bool_]]:
         return {
-            name: np.fromiter((pattern.fullmatch(t) is not None for t in self.text), bool, len(self.text))
+            name: np.array([pattern.fullmatch(t) is not None for t in self.text] + [False], dtype=np.bool_)
             for name, pattern in _TOKEN_SHAPES.items()
         }
 
@@ -81,56 +84,84 @@ class TokenShapes:
         return np.array([not t.strip() for t in self.text], dtype=np.bool_)
 
 
-class TextFeatures:
-    """The features of every position of one text, `ids` `[T]`, BOS included at position 0."""
+class Positions:
+    """Positions of the corpus at which conditions can be tested: all of some texts, or chosen ones.
 
-    def __init__(self, ids: NDArray[np.int64], shapes: TokenShapes) -> None:
-        self.ids, self.shapes = ids, shapes
-        self._places: dict[str, NDArray[np.bool_]] = {}
+    `back(step)` are the ids `step` tokens before each position (0: there), −1 where the text had not begun.
+    """
 
-    def before(self, steps: int) -> NDArray[np.int64]:
-        """The id `steps` tokens before each position, −1 where there is none."""
-        shifted = np.full_like(self.ids, -1)
-        if steps < len(self.ids):
-            shifted[steps:] = self.ids[: len(self.ids) - steps]
-        return shifted
+    def __init__(
+        self,
+        shapes: TokenShapes,
+        back: Callable[[int], NDArray[np.int64]],
+        place: Callable[[str], NDArray[np.bool_]],
+    ) -> None:
+        self.shapes = shapes
+        self.back = lru_cache(maxsize=None)(back)
+        self.place = lru_cache(maxsize=None)(place)
 
-    def place(self, name: str) -> NDArray[np.bool_]:
-        """One of `PLACES` at each position; brackets and quotes are judged before the token itself."""
-        if name not in self._places:
-            self._places[name] = self._compute_place(name)
-        return self._places[name]
+    @classmethod
+    def of_texts(cls, texts: Sequence[Sequence[int]], shapes: TokenShapes) -> Positions:
+        """Every position of `texts`, one text behind the other."""
+        lengths = np.array([len(text) for text in texts], dtype=np.int64)
+        ids = np.array([token for text in texts for token in text], dtype=np.int64)
+        starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+        places = _Places(ids, starts, shapes)
 
-    def _compute_place(self, name: str) -> NDArray[np.bool_]:
-        ids = self.ids
+        def back(step: int) -> NDArray[np.int64]:
+            source = np.arange(len(ids)) - step
+            return np.where(source >= starts, ids[np.maximum(source, 0)], -1)
+
+        return cls(shapes, back, places.compute)
+
+    def at(self, chosen: NDArray[np.int64]) -> Positions:
+        """Some of these positions, by number."""
+        return Positions(self.shapes, lambda step: self.back(step)[chosen], lambda name: self.place(name)[chosen])
+
+    def __len__(self) -> int:
+        return len(self.back(0))
+
+
+class _Places:
+    """`PLACES` at each token of texts that lie behind one another; brackets and quotes are judged before the token."""
+
+    def __init__(self, ids: NDArray[np.int64], starts: NDArray[np.int64], shapes: TokenShapes) -> None:
+        self.ids, self.starts, self.shapes = ids, starts, shapes
+        self.position = np.arange(len(ids)) - starts
+
+    def compute(self, name: str) -> NDArray[np.bool_]:
         if name == "inside brackets":
-            depth = np.cumsum(self.shapes.bracket_step[ids])
-            return np.concatenate([[False], depth[:-1] > np.minimum.accumulate(np.minimum(depth, 0))[:-1]])
+            return self._before(self.shapes.bracket_step) > 0
         if name == "inside quotes":
-            return np.concatenate([[False], np.cumsum(self.shapes.quotes[ids])[:-1] % 2 == 1])
+            return self._before(self.shapes.quotes) % 2 == 1
         if name == "at the start of a line":
             return self._line_start()
         if name == "a repeated token":
             return self._repeated()
-        return np.arange(len(ids)) < 8
+        return self.position < 8
+
+    def _before(self, amounts: NDArray[np.int32]) -> NDArray[np.int64]:
+        """The sum of `amounts` by token id over the tokens of the text before each position."""
+        total = np.concatenate([[0], np.cumsum(amounts[self.ids], dtype=np.int64)])
+        return total[:-1] - total[self.starts]
 
     def _line_start(self) -> NDArray[np.bool_]:
-        """The first token of a line that is not blank."""
-        starts = np.zeros(len(self.ids), dtype=bool)
-        fresh = True
-        for place, (breaks, blank) in enumerate(
-            zip(self.shapes.breaks_line[self.ids].tolist(), self.shapes.blank[self.ids].tolist(), strict=True)
-        ):
-            starts[place] = fresh and not blank
-            fresh = breaks or (fresh and (blank or place == 0))
-        return starts
+        """The first token of a line that is not blank; BOS ends a line, and is none."""
+        breaks = self.shapes.breaks_line[self.ids] | (self.position == 0)
+        solid = ~self.shapes.blank[self.ids] & (self.position > 0)
+        place = np.arange(len(self.ids))
+        last_break = np.maximum.accumulate(np.where(breaks, place, 0))
+        last_break = np.concatenate([[0], last_break[:-1]])  # strictly before
+        solids = np.concatenate([[0], np.cumsum(solid)])
+        return solid & (solids[place] == solids[last_break + 1])
 
     def _repeated(self) -> NDArray[np.bool_]:
-        last: dict[int, int] = {}
-        repeated = np.zeros(len(self.ids), dtype=bool)
-        for place, token in enumerate(self.ids.tolist()):
-            repeated[place] = place - last.get(token, -_REPEAT - 1) <= _REPEAT
-            last[token] = place
+        """The same token at most `_REPEAT` tokens earlier in the text."""
+        order = np.lexsort((self.position, self.ids, self.starts))
+        same = (np.diff(self.ids[order]) == 0) & (np.diff(self.starts[order]) == 0)
+        near = same & (np.diff(self.position[order]) <= _REPEAT)
+        repeated = np.zeros(len(self.ids), dtype=np.bool_)
+        repeated[order[1:]] = near
         return repeated
 
 
@@ -138,32 +169,30 @@ class TextFeatures:
 class Condition:
     """One statement about a position.
 
-    `kind` is `token`, `previous`, `pair` (previous and token), `nearby` (among the last `NEARBY` tokens before), `shape`,
-    `previous shape` or `place`; `tokens` are the ids (pairs of ids for `pair`) and `name` the shape or place.
+    `kind` is `token`, `previous`, `pair` (previous and token), `nearby` (among the last `NEARBY` tokens before),
+    `shape`, `previous shape` or `place`; `tokens` are the ids (pairs of ids for `pair`), `name` the shape or place.
     """
 
     kind: str
     tokens: tuple[tuple[int, ...], ...] = ()
     name: str = ""
 
-    def holds(self, text: TextFeatures) -> NDArray[np.bool_]:
-        """Whether it is true, at each position of `text`."""
-        ids = text.ids
+    def holds(self, at: Positions) -> NDArray[np.bool_]:
+        """Whether it is true, at each position."""
         if self.kind == "token":
-            return np.isin(ids, [t for (t,) in self.tokens])
+            return at.shapes.among(self.tokens)[at.back(0)]
         if self.kind == "previous":
-            return np.isin(text.before(1), [t for (t,) in self.tokens])
+            return at.shapes.among(self.tokens)[at.back(1)]
         if self.kind == "pair":
-            size = len(text.shapes.text) + 1
-            return np.isin(text.before(1) * size + ids, [a * size + b for a, b in self.tokens])
+            return np.logical_or.reduce([(at.back(1) == a) & (at.back(0) == b) for a, b in self.tokens])
         if self.kind == "nearby":
-            wanted = [t for (t,) in self.tokens]
-            return np.logical_or.reduce([np.isin(text.before(step), wanted) for step in range(1, NEARBY + 1)])
+            wanted = at.shapes.among(self.tokens)
+            return np.logical_or.reduce([wanted[at.back(step)] for step in range(1, NEARBY + 1)])
         if self.kind == "shape":
-            return text.shapes.tables[self.name][ids]
+            return at.shapes.tables[self.name][at.back(0)]
         if self.kind == "previous shape":
-            return np.concatenate([[False], text.shapes.tables[self.name][ids[:-1]]])
-        return text.place(self.name)
+            return at.shapes.tables[self.name][at.back(1)]
+        return at.place(self.name)
 
     def describe(self, shapes: TokenShapes) -> str:
         """The statement in words, tokens in backquotes."""
@@ -188,7 +217,7 @@ class Condition:
 
 def quote(token: str) -> str:
     """A token for a sentence: in backquotes, with its line breaks and other controls made visible."""
-    shown = token.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    shown = token.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
     shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown)
     return f"`{shown}`"
 

@@ -29,14 +29,16 @@ from numpy.typing import NDArray
 
 from neuronagent.domain import SignCombination, Split, Text
 from neuronagent.explain.evidence import CombinationEvidence, NeuronEvidence, Strength, Window
-from neuronagent.explain.features import NEARBY, Condition, TextFeatures, TokenShapes, quote, shape_conditions
+from neuronagent.explain.features import NEARBY, Condition, Positions, TokenShapes, quote, shape_conditions
 
 MAX_RULES = 3
 _SET_SIZE = 6
 _EPSILON = 0.02
 _LEAST_COVER = 0.1
 _LEAST_PRECISION = 0.6
-_SELECT_PRECISION = 0.55
+_SELECT_PRECISION = 0.6
+_SELECT_COVER = 1 / 3
+"""Of its cover on explain, what a rule must still have on select."""
 _CONJUNCTION_GAIN = 1.15
 _BACKGROUND_TOKENS = 60_000
 
@@ -52,8 +54,8 @@ class Rule:
     precision: float
     select_cover: float | None
 
-    def holds(self, text: TextFeatures) -> NDArray[np.bool_]:
-        return np.logical_and.reduce([condition.holds(text) for condition in self.conditions])
+    def holds(self, at: Positions) -> NDArray[np.bool_]:
+        return np.logical_and.reduce([condition.holds(at) for condition in self.conditions])
 
     def describe(self, shapes: TokenShapes) -> str:
         return " and ".join(condition.describe(shapes) for condition in self.conditions)
@@ -95,18 +97,18 @@ class RuleExplanation:
     following: tuple[tuple[int, int], ...]
     n_strong: int
 
-    def predict(self, text: TextFeatures) -> NDArray[np.float64]:
-        """A score for each position of a text."""
-        scores = np.full(len(text.ids), self.default)
+    def predict(self, at: Positions) -> NDArray[np.float64]:
+        """A score for each position."""
+        scores = np.full(len(at), self.default)
         for rule in reversed(self.rules):
-            scores[rule.holds(text)] = rule.precision
+            scores[rule.holds(at)] = rule.precision
         return scores
 
-    def predict_tokens(self, text: TextFeatures) -> NDArray[np.float64]:
+    def predict_tokens(self, at: Positions) -> NDArray[np.float64]:
         """The token list alone, as a control: the log-odds of the marked token, 0 for tokens not listed."""
-        scores = np.zeros(len(text.ids))
+        scores = np.zeros(len(at))
         for trigger in self.triggers:
-            scores[text.ids == trigger.token_id] = trigger.log_odds
+            scores[at.back(0) == trigger.token_id] = trigger.log_odds
         return scores
 
     def label(self, shapes: TokenShapes) -> str:
@@ -141,20 +143,17 @@ class Background:
 
     def __init__(self, shapes: TokenShapes, texts: Iterable[Text], token_counts: NDArray[np.int64]) -> None:
         self.shapes = shapes
-        self.texts = [TextFeatures(np.array(text.token_ids), shapes) for text in take_tokens(texts, _BACKGROUND_TOKENS)]
+        chosen = [text.token_ids for text in take_tokens(texts, _BACKGROUND_TOKENS)]
+        everywhere = Positions.of_texts(chosen, shapes)
+        self.positions = everywhere.at(np.flatnonzero(everywhere.back(1) >= 0))
         self.share = token_counts / max(1, int(token_counts.sum()))
         """Share of each token id `[V]` among the tokens of the explain split."""
-        self._rates: dict[Condition, float] = {}
 
     def rate(self, conditions: Sequence[Condition]) -> float:
         """Share of the background's tokens (position 0 left out) at which all `conditions` hold."""
-        if len(conditions) == 1 and conditions[0] in self._rates:
-            return self._rates[conditions[0]]
-        held = [np.logical_and.reduce([c.holds(text) for c in conditions])[1:] for text in self.texts]
-        rate = float(np.concatenate(held).mean()) if held else 0.0
-        if len(conditions) == 1 and conditions[0].kind in ("shape", "previous shape", "place"):
-            self._rates[conditions[0]] = rate
-        return rate
+        if not len(self.positions):
+            return 0.0
+        return float(np.logical_and.reduce([condition.holds(self.positions) for condition in conditions]).mean())
 
 
 def take_tokens(texts: Iterable[Text], budget: int) -> Iterable[Text]:
@@ -175,20 +174,24 @@ class _Items:
     shapes: TokenShapes
 
     @cached_property
-    def features(self) -> dict[int, TextFeatures]:
-        return {w.text.text_id: TextFeatures(np.array(w.text.token_ids), self.shapes) for w in self.windows}
+    def positions(self) -> Positions:
+        return positions_of(self.windows, self.shapes)
 
     def holds(self, condition: Condition) -> NDArray[np.bool_]:
-        by_text: dict[int, NDArray[np.bool_]] = {}
-        for window in self.windows:
-            if window.text.text_id not in by_text:
-                by_text[window.text.text_id] = condition.holds(self.features[window.text.text_id])
-        return np.array([by_text[w.text.text_id][w.position] for w in self.windows], dtype=bool)
+        return condition.holds(self.positions)
 
     def share(self, held: NDArray[np.bool_], side: int) -> float:
         """Share of the windows of a side at which something holds; 0 where the side is empty."""
         member = self.sides == side
         return float(held[member].mean()) if member.any() else 0.0
+
+
+def positions_of(windows: Sequence[Window], shapes: TokenShapes) -> Positions:
+    """The marked tokens of `windows`, as positions of their texts."""
+    texts = {w.text.text_id: w.text.token_ids for w in windows}
+    starts = dict(zip(texts, np.cumsum([0, *(len(ids) for ids in texts.values())]).tolist(), strict=False))
+    chosen = np.array([starts[w.text.text_id] + w.position for w in windows], dtype=np.int64)
+    return Positions.of_texts(list(texts.values()), shapes).at(chosen)
 
 
 def _items(evidence: NeuronEvidence, own: CombinationEvidence, split: Split, shapes: TokenShapes) -> _Items:
@@ -280,7 +283,8 @@ def _checked_rule(
         )
     select_cover = check.share(held, 0)
     select_other = (check.share(held, 1) + check.share(held, 2)) / 2
-    if _precision(select_cover, max(select_other, other)) < _SELECT_PRECISION:
+    doubtful = _precision(select_cover, max(select_other, other)) < _SELECT_PRECISION
+    if doubtful or select_cover < _SELECT_COVER * cover:
         return None
     pooled = (n_explain * cover + n_select * select_cover) / (n_explain + n_select)
     return Rule(
@@ -379,9 +383,8 @@ def phrase(explanation: RuleExplanation, shapes: TokenShapes, writes: Sequence[s
     sentences: list[str] = []
     for rule in explanation.rules:
         checked = "unchecked" if rule.select_cover is None else f"{rule.select_cover:.0%} on held-out texts"
-        sentences.append(
-            f"{rule.describe(shapes)} ({rule.cover:.0%} of its strong tokens, {checked}, against {rule.background:.1%} of others)"
-        )
+        support = f"{rule.cover:.0%} of its strong tokens, {checked}, against {rule.background:.1%} of others"
+        sentences.append(f"{rule.describe(shapes)} ({support})")
     text = "Fires " + "; else ".join(sentences) + "." if sentences else "No simple trigger found."
     if explanation.following:
         listed = ", ".join(quote(shapes.text[t]) for t, _ in explanation.following[:3])

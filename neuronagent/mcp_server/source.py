@@ -8,30 +8,43 @@ because a client that compares numbers must not get those of two models unawares
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from neuronagent.domain import NeuronId, NeuronRecord
 from neuronagent.errors import IndexMismatchError, StorageError
-from neuronagent.service.lookup import Index
+from neuronagent.service.lookup import Index, Neuron
 from neuronagent.service.untrusted import clean
 from neuronagent.store.engine import is_url
 from neuronagent.store.reader import IndexReader
 
+_REMEMBERED = 64  # neurons, of about 100 kB each
+
 
 class _View(Index):
-    """An index for one call, over connections that others use too; never closed."""
+    """An index for one call, over what all calls share; never closed."""
 
-    def __init__(self, target: str, reader: IndexReader, info: dict[str, Any]) -> None:
-        self.target, self.reader, self.info = target, reader, info
+    def __init__(self, target: str, opened: _Opened) -> None:
+        self.target, self.reader, self.info = target, opened.reader, opened.info
+        self._record = opened.record
         self._texts = {}
         self._token_text = {}
+
+    def neuron(self, neuron: str | NeuronId) -> Neuron:
+        identifier = neuron if isinstance(neuron, NeuronId) else NeuronId.parse(neuron)
+        return Neuron(self, self._record(identifier))
 
 
 @dataclass(frozen=True)
 class _Opened:
+    """An open index; `record` remembers the neurons asked for last, which never change while it is open."""
+
     reader: IndexReader
     info: dict[str, Any]
+    record: Callable[[NeuronId], NeuronRecord]
     identity: tuple[int, int] | None
 
 
@@ -56,7 +69,7 @@ class IndexSource:
                 opened = self._opened
                 if opened is None or opened.identity != self._identity():
                     opened = self._opened = self._open(opened)
-        return _View(self.db, opened.reader, opened.info)
+        return _View(self.db, opened)
 
     def close(self) -> None:
         if self._opened is not None:
@@ -74,8 +87,7 @@ class IndexSource:
         return found.st_dev, found.st_ino
 
     def _open(self, before: _Opened | None) -> _Opened:
-        identity = self._identity() if before is not None else None
-        reader = IndexReader.open(self.db)
+        reader = IndexReader.open(self.db)  # says what is wrong with a file better than its identity would
         try:
             info = reader.info()
             if before is not None and info.get("fingerprint") != before.info.get("fingerprint"):
@@ -90,4 +102,4 @@ class IndexSource:
             raise
         if before is not None:
             before.reader.close()
-        return _Opened(reader, info, identity if before is not None else self._identity())
+        return _Opened(reader, info, lru_cache(maxsize=_REMEMBERED)(reader.neuron), self._identity())

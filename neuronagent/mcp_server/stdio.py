@@ -10,7 +10,9 @@ closes stdin, what it asked before is still answered; then the process ends.
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Protocol, cast
@@ -200,13 +202,29 @@ class _Reads:
 
 
 def _request_id(problem: Exception) -> RequestId | None:
-    """The id of a line that was JSON but no message, as far as the error tells."""
+    """The id of a line that is no message, as far as it can be told."""
     if not isinstance(problem, ValidationError):
         return None
     for detail in problem.errors(include_url=False):
         given: object = detail["input"]
+        if isinstance(given, str | bytes) and detail["type"] == "json_invalid":
+            return _id_in_text(given if isinstance(given, str) else given.decode("utf-8", "replace"))
         if isinstance(given, dict):
             found = cast("dict[str, object]", given).get("id")
             if isinstance(found, str | int) and not isinstance(found, bool):
                 return found
     return None
+
+
+_ID = r'"id"\s*:\s*("[^"\\]{0,200}"|-?\d{1,18})\s*[,}]'
+_ID_FIRST = re.compile(r"\s*\{[^{}\[\]]{0,1000}?" + _ID)
+_ID_LAST = re.compile(r"[}\]]\s*,[^{}\[\]]{0,1000}?" + _ID + r"[^{}\[\]]*$")
+
+
+def _id_in_text(line: str) -> RequestId | None:
+    """The id of a request that the parser gave up on (nesting, lone surrogates, numbers of thousands of digits), if it
+    stands outside of what is nested."""
+    found = _ID_FIRST.match(line) or _ID_LAST.search(line[-1_000:])
+    if found is None or not line.rstrip().endswith("}"):
+        return None
+    return json.loads(found[1])

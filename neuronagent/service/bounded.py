@@ -82,7 +82,8 @@ def page(
     room: int,
 ) -> tuple[Shape, int]:
     """As many of `rows`, the first of which is at `offset`, as fit into `room`, and how many those are."""
-    used = len(compact(render([], cursor.at(offset))))
+    # The numbers in the frame grow with the rows shown: a count, and the cursor in two places.
+    used = len(compact(render([], cursor.at(offset)))) + 3 * len(str(total))
     shown = 0
     for row in rows:
         used += len(compact(row)) + 1

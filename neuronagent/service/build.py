@@ -17,7 +17,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -316,19 +316,19 @@ def layer_weights(
     vectors = {Vector.GATE: weights.w_gate, Vector.IN: weights.w_in * s, Vector.OUT: weights.w_out * s}
     cosines, norms = geometry.cosines_and_norms(*vectors.values())
     projected = [[vocabulary.project(v, m, decodable, VOCABULARY_K) for v in vectors.values()] for m in matrices]
-    ids, scores, moments = (
-        np.stack([np.stack([vector[part] for vector in matrix], axis=1) for matrix in projected], axis=1)
-        for part in range(3)
-    )
+
+    def stacked(part: int) -> np.ndarray[Any, Any]:  # (N, matrices, vectors, …) of ids, scores or moments
+        return np.stack([np.stack([vector[part] for vector in matrix], axis=1) for matrix in projected], axis=1)
+
     return LayerWeights(
         cosines=cosines,
         norms=norms,
         sign=sign,
         io_class=io_class.classify(cosines),
         baselines=geometry.baselines(*vectors.values()),
-        vocabulary_ids=ids,
-        vocabulary_scores=scores,
-        vocabulary_moments=moments,
+        vocabulary_ids=stacked(0),
+        vocabulary_scores=stacked(1),
+        vocabulary_moments=stacked(2),
     )
 
 
@@ -418,7 +418,7 @@ def _sign_flips(options: BuildOptions, model: GatedModel, corpus: Corpus) -> dic
 
 
 @contextmanager
-def _leaves_no_stray(folder: Path) -> Iterator[None]:
+def _leaves_no_stray(folder: Path) -> Generator[None]:
     """A call that was wrong leaves no working folder behind: the right one would find another's corpus in it."""
     begun = folder.exists()
     try:
@@ -430,14 +430,14 @@ def _leaves_no_stray(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _timed(clock: dict[str, float], stage: str) -> Iterator[None]:
+def _timed(clock: dict[str, float], stage: str) -> Generator[None]:
     started = time.monotonic()
     yield
     clock[stage] = time.monotonic() - started
 
 
 @contextmanager
-def _stops_cleanly() -> Iterator[threading.Event]:
+def _stops_cleanly() -> Generator[threading.Event]:
     """The first Ctrl-C only sets the event, so that the work stops between two batches; a second one is immediate."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -10,7 +10,7 @@ computed here from a stored float32 agrees to float32's rounding (1e-5 of the va
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 
@@ -31,7 +31,7 @@ from neuronagent.domain import (
     Vector,
     VocabularyMatrix,
 )
-from neuronagent.errors import NotFoundError
+from neuronagent.errors import NotFoundError, StorageError
 from neuronagent.index.io_class import THRESHOLD, classify
 from neuronagent.layout import HISTOGRAM_EDGES
 from neuronagent.service.lookup import Index
@@ -64,13 +64,14 @@ class Ledger:
     def __init__(self) -> None:
         self.findings: dict[str, Finding] = {}
 
-    def __call__(self, name: str, holds: bool, where: str, said: Callable[[], str] | None = None) -> None:
+    def __call__(self, name: str, holds: bool, where: str, *found: object) -> None:
+        """`found`: the values that should have agreed, for a failure's line."""
         own = self.findings.setdefault(name, Finding(name=name, examples=[]))
         own.checked += 1
         if not holds:
             own.wrong += 1
             if len(own.examples) < KEPT:
-                own.examples.append(f"{where}: {said()}" if said else where)
+                own.examples.append(where + (": " + ", ".join(map(str, found)) if found else ""))
 
 
 def check_index(index: Index, model_folder: str | None = None, progress: Progress | None = None) -> list[Finding]:
@@ -85,10 +86,12 @@ def check_index(index: Index, model_folder: str | None = None, progress: Progres
     corpus = _Corpus(index, ledger)
     total = sum(index.reader.layers().values())
     progress.start("checking neurons", total, "neurons")
-    for done, row in enumerate(_rows(index), 1):
-        _check_neuron(index.neuron(row.neuron).record, row, corpus, ledger)
-        progress.advance(done)
-    ledger("every neuron of every layer is there", ledger.findings.get(_GEOMETRY, _NONE).checked == total, "the index")
+    seen = 0
+    for row in _rows(index):
+        seen += 1
+        _check_row(index, row, corpus, ledger)
+        progress.advance(seen)
+    ledger("every neuron of every layer is there", seen == total, "the index", seen, total)
     if model_folder is not None:
         from neuronagent.service.recheck import check_live
 
@@ -96,8 +99,14 @@ def check_index(index: Index, model_folder: str | None = None, progress: Progres
     return list(ledger.findings.values())
 
 
-_GEOMETRY = "cosines lie in −1…1 and norms are not negative"
-_NONE = Finding(name="", examples=[])
+def _check_row(index: Index, row: SearchRow, corpus: _Corpus, ledger: Ledger) -> None:
+    try:
+        record = index.neuron(row.neuron).record
+    except (StorageError, ValueError, LookupError) as error:  # packed bytes that are none
+        ledger("every neuron can be read", False, str(row.neuron), error)
+        return
+    ledger("every neuron can be read", True, "")
+    _check_neuron(record, row, corpus, ledger)
 
 
 def _rows(index: Index) -> Iterator[SearchRow]:
@@ -152,14 +161,14 @@ def _check_neuron(record: NeuronRecord, row: SearchRow, corpus: _Corpus, ledger:
     where = str(record.neuron)
     counted = sum(own.count for own in record.combinations.values()) + record.zeros
     holds = counted == record.tokens == corpus.tokens
-    ledger("the four counts and the zeros add up to the tokens", holds, where, lambda: f"{counted} of {record.tokens}")
+    ledger("the four counts and the zeros add up to the tokens", holds, where, counted, record.tokens)
     shares = [record.mass_share(c) for c in record.combinations]
     holds = abs(sum(shares) - 1) < 1e-9 or not any(shares)
-    ledger("mass shares sum to 1", holds and all(share >= 0 for share in shares), where, lambda: f"{sum(shares)}")
+    ledger("mass shares sum to 1", holds and all(share >= 0 for share in shares), where, sum(shares))
     for c in record.combinations:
         columns = (row.frequency[c], record.frequency(c)), (row.mass_share[c], record.mass_share(c))
         holds = all(a is not None and math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12) for a, b in columns)
-        ledger("what a search filters by is what the neuron says", holds, f"{where} {c.value}", lambda: str(columns))
+        ledger("what a search filters by is what the neuron says", holds, f"{where} {c.value}", columns)
     _check_first(record, corpus, ledger)
     for own in record.combinations.values():
         _check_statistics(record, own, corpus, ledger)
@@ -172,9 +181,9 @@ def _check_weights(record: NeuronRecord, corpus: _Corpus, ledger: Ledger) -> Non
     where, g = str(record.neuron), record.geometry
     cosines, norms = (g.cos_gate_in, g.cos_gate_out, g.cos_in_out), (g.norm_gate, g.norm_in, g.norm_out)
     holds = all(abs(c) <= 1 + 1e-9 for c in cosines) and all(n >= 0 and math.isfinite(n) for n in norms)
-    ledger(_GEOMETRY, holds, where, lambda: f"{cosines}, {norms}")
+    ledger("cosines lie in −1…1 and norms are not negative", holds, where, cosines, norms)
     io_class = IO_CLASSES[int(classify(np.array([cosines]), corpus.threshold)[0])]
-    ledger("the IO class is what the cosines make it", io_class == record.io_class, where, lambda: str(record.io_class))
+    ledger("the IO class is what the cosines make it", io_class == record.io_class, where, record.io_class)
     if corpus.normalised:
         ledger("with normalised signs gate and in do not point apart", g.cos_gate_in >= 0, where)
     for matrix in VocabularyMatrix:
@@ -191,10 +200,10 @@ def _check_first(record: NeuronRecord, corpus: _Corpus, ledger: Ledger) -> None:
     if first is None:
         return
     gate, inner, post, act = (first[q] for q in (Quantity.X_GATE, Quantity.X_IN, Quantity.POST, Quantity.ACT))
-    ledger("post = act(x_gate)·x_in", _close(post, act * inner), where, lambda: f"{post} and {act * inner}")
+    ledger("post = act(x_gate)·x_in", _close(post, act * inner), where, post, act * inner)
     expected = activate(corpus.activation, gate)
     if expected is not None:
-        ledger("act is the model's activation of x_gate", _close(act, expected), where, lambda: f"{act}, {expected}")
+        ledger("act is the model's activation of x_gate", _close(act, expected), where, act, expected)
     texts = len(corpus.first)
     for c, own in record.combinations.items():
         member = (gate * c.gate_sign > 0) and (inner * c.in_sign > 0)
@@ -207,40 +216,39 @@ def _check_statistics(record: NeuronRecord, own: CombinationRecord, corpus: _Cor
     for quantity in QUANTITIES:
         found = own.statistics[quantity]
         if found.mean is None or found.min is None or found.max is None:
-            ledger("a combination has statistics exactly where it has tokens", not own.count, where)
             continue
         slack = _RELATIVE * max(abs(found.min), abs(found.max)) + _ABSOLUTE
-        holds = own.count > 0 and found.min - slack <= found.mean <= found.max + slack
-        ledger("min ≤ mean ≤ max", holds, f"{where} {quantity.value}", lambda f=found: f"{f.min}, {f.mean}, {f.max}")
+        holds = found.min - slack <= found.mean <= found.max + slack
+        ledger("min ≤ mean ≤ max", holds, f"{where} {quantity.value}", found)
         if quantity is Quantity.ACT:
             least = _ACT_MINIMUM.get(corpus.activation, -math.inf)
-            ledger("act is not below its minimum", found.min >= least - _ABSOLUTE, where, lambda f=found: f"{f.min}")
+            ledger("act is not below its minimum", found.min >= least - _ABSOLUTE, where, found.min)
         else:
             low, high = sorted((own.combination.sign(quantity) * found.min, own.combination.sign(quantity) * found.max))
-            ledger("extremes have the sign of the combination", low >= 0, f"{where} {quantity.value}", lambda: f"{low}")
+            ledger("extremes have the sign of the combination", low >= 0, f"{where} {quantity.value}", low)
             listed = max((abs(entry.value) for entry in own.top[quantity]), default=0.0)
             holds = listed <= high * (1 + _RELATIVE)
-            ledger("no example is beyond the extremes", holds, f"{where} {quantity.value}", lambda: f"{listed}, {high}")
+            ledger("no example is beyond the extremes", holds, f"{where} {quantity.value}", listed, high)
     mean = own.statistics[Quantity.POST].mean
     if mean is not None and record.first_values is not None:
         known = abs(record.first_values[Quantity.POST]) * own.first_count
         total = abs(mean) * own.count
         holds = abs(own.mass + known - total) <= 1e-4 * total + _ABSOLUTE
-        ledger("Σ|post| is the mean times the count, less position 0", holds, where, lambda: f"{own.mass}, {total}")
+        ledger("Σ|post| is the mean times the count, less position 0", holds, where, own.mass, total)
 
 
 def _check_histogram(own: CombinationRecord, ledger: Ledger, neuron: str) -> None:
     where, counted = f"{neuron} {own.combination.value}", np.array([own.histogram[split] for split in SPLITS], np.int64)
     expected = own.count - own.first_count
     holds = int(counted.sum()) == expected
-    ledger("histograms add up to the counts less position 0", holds, where, lambda: f"{counted.sum()} of {expected}")
+    ledger("histograms add up to the counts less position 0", holds, where, counted.sum(), expected)
     bins = counted.sum(axis=0)
     tau = threshold(bins)
-    ledger("τ is the smallest edge with at most 1 % above it", tau == own.tau, where, lambda: f"{own.tau}, not {tau}")
+    ledger("τ is the smallest edge with at most 1 % above it", tau == own.tau, where, own.tau, tau)
     least = float(bins[1:] @ HISTOGRAM_EDGES.astype(np.float64))
     most = float(bins[:-1] @ HISTOGRAM_EDGES.astype(np.float64)) if not bins[-1] else math.inf
     holds = least * (1 - _RELATIVE) - _ABSOLUTE <= own.mass <= most * (1 + _RELATIVE) + _ABSOLUTE
-    ledger("Σ|post| fits the histogram", holds, where, lambda: f"{own.mass} outside {least}…{most}")
+    ledger("Σ|post| fits the histogram", holds, where, own.mass, least, most)
 
 
 def threshold(bins: NDArray[np.int64]) -> float | None:
@@ -270,7 +278,7 @@ def _check_lists(own: CombinationRecord, corpus: _Corpus, ledger: Ledger, neuron
             _check_places(sample, split, corpus, ledger, at)
             wanted = min(corpus.k, tokens) if corpus.k else len(sample)
             holds = len(sample) == wanted if name == "uniform" else len(sample) <= wanted
-            ledger("samples are as large as they can be", holds, at, lambda s=sample, w=wanted: f"{len(s)} of {w}")
+            ledger("samples are as large as they can be", holds, at, len(sample), wanted)
             numbers = {entry.token_number for entry in sample}
             ledger("a token is at most once in a sample", len(numbers) == len(sample), at)
 
@@ -290,7 +298,7 @@ def _check_places(
 ) -> NDArray[np.int64]:
     numbers = [entry.token_number for entry in entries]
     holds = all(0 <= number < corpus.tokens for number in numbers)
-    ledger("entries point into the corpus", holds, where, lambda: str(numbers[:3]))
+    ledger("entries point into the corpus", holds, where, numbers[:3])
     texts, positions = corpus.texts(entries)
     ledger("position 0 is in no list and no sample", not (positions == 0).any(), where)
     if split is not None:
@@ -307,7 +315,7 @@ def _check_product(own: CombinationRecord, corpus: _Corpus, ledger: Ledger, neur
         if act is not None:
             where, product = f"{neuron} {own.combination.value} token {number}", act * inner[number]
             holds = _close(post[number], product)
-            ledger("post = act(x_gate)·x_in", holds, where, lambda n=number, p=product: f"{post[n]} and {p}")
+            ledger("post = act(x_gate)·x_in", holds, where, post[number], product)
 
 
 def activate(name: str, x: float) -> float | None:

@@ -12,10 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
+import numpy as np
+from numpy.typing import NDArray
+
 from neuronagent.domain import COMBINATIONS, Explanation, NeuronId, Score, SignCombination, Split
 from neuronagent.explain import describe, rules
 from neuronagent.explain.evidence import CombinationEvidence, NeuronEvidence, Window, gather
-from neuronagent.explain.features import TextFeatures, TokenShapes
+from neuronagent.explain.features import Positions, TokenShapes
 from neuronagent.explain.items import item_sets, spread
 from neuronagent.explain.rules import Background, RuleExplanation
 from neuronagent.explain.scorers import cross_combination, predictor
@@ -47,11 +50,20 @@ class Explained:
     scores: tuple[Score, ...]
 
 
+class _CachedTexts:
+    """An index as `evidence.Corpus`, with the texts read lately kept: neurons share the texts of their samples."""
+
+    def __init__(self, reader: IndexReader) -> None:
+        self.neuron, self.locate = reader.neuron, reader.locate
+        self.text = lru_cache(maxsize=4096)(reader.text)
+
+
 class Explainer:
     """The deterministic explainer over one index. Not safe to share between threads."""
 
     def __init__(self, reader: IndexReader) -> None:
         self.reader = reader
+        self._corpus = _CachedTexts(reader)
         info = reader.info()
         self.salt: str = info["salt"]
         self.fingerprint: str = info["fingerprint"]
@@ -68,22 +80,21 @@ class Explainer:
         return Background(self.shapes, self.reader.texts(Split.EXPLAIN), self.reader.token_counts(Split.EXPLAIN))
 
     @cached_property
-    def test_texts(self) -> list[TextFeatures]:
+    def test_positions(self) -> Positions:
         """The part of the test split that rules are run over for the base-rate view."""
-        import numpy as np
-
         texts = rules.take_tokens(self.reader.texts(Split.TEST), _CORPUS_TOKENS)
-        return [TextFeatures(np.array(text.token_ids), self.shapes) for text in texts]
+        everywhere = Positions.of_texts([text.token_ids for text in texts], self.shapes)
+        return everywhere.at(np.flatnonzero(everywhere.back(1) >= 0))
 
     def _evidence(self, neuron: NeuronId) -> NeuronEvidence:
-        return gather(self.reader, neuron, salt=self.salt)
+        return gather(self._corpus, neuron, salt=self.salt)
 
     def _rules(self, neuron: NeuronId) -> Mapping[SignCombination, RuleExplanation | None]:
         evidence = self.evidence(neuron)
         return {c: rules.explain_combination(evidence, c, self.background) for c in COMBINATIONS}
 
     def predictor(self, rule: RuleExplanation) -> Predictor:
-        return predictor.from_text(self.shapes, rule.predict)
+        return lambda windows: rule.predict(rules.positions_of(windows, self.shapes))
 
     def explain(self, neuron: NeuronId) -> dict[SignCombination, Explained]:
         """Text and scores for each combination; reads `test`, writes nothing.
@@ -115,7 +126,10 @@ class Explainer:
     def _scores(self, evidence: NeuronEvidence, rule: RuleExplanation) -> list[Score]:
         c, split = rule.combination, Split.TEST
         own, predict, seed = evidence.combinations[c], self.predictor(rule), seed_of(evidence.neuron, c)
-        token_list = predictor.from_text(self.shapes, rule.predict_tokens)
+
+        def token_list(windows: Sequence[Window]) -> NDArray[np.float64]:
+            return rule.predict_tokens(rules.positions_of(windows, self.shapes))
+
         scores = detection(
             predict,
             item_sets(evidence, c, split),
@@ -128,12 +142,12 @@ class Explainer:
         return scores + self._base_rate(own, rule, predict, seed)
 
     def _base_rate(self, own: CombinationEvidence, rule: RuleExplanation, predict: Predictor, seed: int) -> list[Score]:
-        fires = sum(int((rule.predict(text)[1:] > 0.5).sum()) for text in self.test_texts)
+        fires = rule.predict(self.test_positions) > 0.5
         return base_rate(
             predict,
             own,
-            fires=fires,
-            tokens=sum(len(text.ids) - 1 for text in self.test_texts),
+            fires=int(fires.sum()),
+            tokens=len(fires),
             split_tokens=int(self.reader.token_counts(Split.TEST).sum()),
             split=Split.TEST,
             seed=seed,

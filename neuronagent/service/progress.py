@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """`start` opens a stage of `total` units (0: unknown), `advance` says how many are done in all, `note` says a line."""
+    """`start` opens a stage of `total` units (0: unknown), `advance` says how many are done in all, `note` a line."""
 
     def start(self, stage: str, total: int, unit: str) -> None: ...
     def advance(self, done: int) -> None: ...

@@ -8,7 +8,6 @@ neuron's values at that text, half precision to 5e-2.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from neuronagent.service.progress import Progress
 
 if TYPE_CHECKING:
     from neuronagent.models.gated import GatedModel
+    from neuronagent.service.check import Ledger
 
 SAMPLED = 48
 """Neurons and combinations looked at; one entry of each of its three lists."""
@@ -36,9 +36,7 @@ class _Stored:
     position: int
 
 
-def check_live(
-    index: Index, model_folder: str, ledger: Callable[[str, bool, str, Callable[[], str]], None], progress: Progress
-) -> None:
+def check_live(index: Index, model_folder: str, ledger: Ledger, progress: Progress) -> None:
     """Compare a sample, the same every time, with the model in `model_folder`.
 
     Raises:
@@ -62,7 +60,7 @@ def check_live(
         for stored, found, scale in _again(index, model, text_id, wanted):
             holds = abs(stored.value - found) <= tolerance * max(abs(stored.value), scale)
             where = f"{stored.neuron} {stored.quantity.value} at position {stored.position} of text {text_id}"
-            ledger(NAME, holds, where, lambda s=stored, f=found: f"{s.value}, and now {f}")
+            ledger(NAME, holds, where, stored.value, found)
         progress.advance(done)
 
 
@@ -86,9 +84,7 @@ def _sample(index: Index) -> dict[int, list[_Stored]]:
     return chosen
 
 
-def _again(
-    index: Index, model: GatedModel, text_id: int, wanted: list[_Stored]
-) -> list[tuple[_Stored, float, float]]:
+def _again(index: Index, model: GatedModel, text_id: int, wanted: list[_Stored]) -> list[tuple[_Stored, float, float]]:
     """Each wanted value as the live model has it now, and the mean magnitude of that quantity over the text."""
     import torch
 

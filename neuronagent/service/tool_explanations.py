@@ -16,7 +16,7 @@ from neuronagent.service.untrusted import clean
 from neuronagent.store.explanations import StoredExplanation, StoredScore
 
 _LEVELS: dict[Format, tuple[tuple[int, int], ...]] = {
-    "concise": ((300, 0), (120, 0)),
+    "concise": ((240, 0), (120, 0)),
     "detailed": ((1_500, 99), (1_000, 1), (600, 0)),
 }
 """Characters of text and controls per score; the next is tried where not even one explanation fits."""
@@ -90,17 +90,20 @@ def _row(
         text=clean(said.text, text),
         verdict=views.verdict_of(stored, scores) if scores else None,
         source=clean(said.source, 20),
-        model=clean(said.model, 40) or None,
-        author=clean(stored.author, 40) if stored.author else None,
-        may_have_seen_test=stored.unsealed,
-        created=stored.created,
     )
+    if said.model:
+        row["model"] = clean(said.model, 40)
+    if stored.author:
+        row["author"] = clean(stored.author, 40)
+    if stored.unsealed or detailed:
+        row["may_have_seen_test"] = stored.unsealed
     headline = next((s.score for s in scores if s.score.metric == AUROC and s.score.negative_set == N0), None)
     if headline is None:
         row["reason"] = "not scored yet" if not scores else "it has no detection score against random tokens"
     else:
         _add_headline(row, headline)
     if detailed:
+        row["created"] = stored.created
         row["scores"] = [_score(s, controls) for s in scores]
     return row
 

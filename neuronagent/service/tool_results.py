@@ -208,8 +208,8 @@ class ExplanationRow(TypedDict, total=False):
     text: str
     verdict: str | None
     source: str
-    model: str | None
-    author: str | None
+    model: str
+    author: str
     may_have_seen_test: bool
     created: str
     auroc: float | None

@@ -22,6 +22,7 @@ from neuronagent.domain import (
     SignCombination,
     Split,
     Text,
+    token_text,
 )
 from neuronagent.errors import NotFoundError
 from neuronagent.store import records, schema
@@ -166,7 +167,7 @@ class IndexReader:
 
     def token_strings(self, ids: Iterable[int]) -> list[str]:
         """The tokens as text for human eyes: what is no UTF-8 on its own is replaced. Errors as `token_bytes`."""
-        return [records.token_text(data) for data in self.token_bytes(ids)]
+        return [token_text(data) for data in self.token_bytes(ids)]
 
     def token_counts(self, split: Split) -> NDArray[np.int64]:
         """How often each token id occurs in `split` `[V]`, position 0 left out."""
@@ -251,7 +252,7 @@ class IndexReader:
 def _token_facts(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[str, float, float]]:
     column = schema.token.c
     query = select(column.id, column.bytes, column.norm_unembedding, column.norm_embedding).where(column.id.in_(ids))
-    return {token_id: (records.token_text(data), *norms) for token_id, data, *norms in connection.execute(query)}
+    return {token_id: (token_text(data), *norms) for token_id, data, *norms in connection.execute(query)}
 
 
 def _text(row: Row[Any]) -> Text:

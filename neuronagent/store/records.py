@@ -38,11 +38,6 @@ TokenFacts = Mapping[int, tuple[str, float, float]]
 """By token id: its text, and the norms of its columns in W_U and W_E."""
 
 
-def token_text(data: bytes | None) -> str:
-    """A token's bytes for human eyes; bytes that are no UTF-8 on their own become replacement characters."""
-    return "" if data is None else data.decode("utf-8", errors="replace")
-
-
 def vocabulary_ids(projection: RowMapping) -> list[int]:
     """The token ids that a row of `projection` mentions."""
     ids = unpack_array(projection["ids"], np.int32)

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from neuronagent.domain import SPLITS, Split
 from neuronagent.errors import CorpusError, IndexMismatchError, StorageError, UsageError
-from neuronagent.index import corpus as corpus_module
 from neuronagent.hashing import split_of, uniform_bits, uniform_hash
+from neuronagent.index import corpus as corpus_module
 from neuronagent.index.corpus import Corpus, open_corpus, read_corpus
 from neuronagent.index.sources import Document
 

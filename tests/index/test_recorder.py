@@ -173,12 +173,12 @@ def test_random_activations_of_many_neurons_are_recorded_as_a_double_loop_does()
 
 @few
 @given(cases(neurons=9), st.integers(1, 40))
-def test_the_width_of_a_block_of_neurons_changes_nothing(case: Case, elements: int) -> None:
+def test_the_width_of_a_block_of_neurons_changes_nothing_but_the_last_bits_of_sums(case: Case, elements: int) -> None:
     parts = [padded(case.texts, case.salt)]
     whole = run(case, parts).result(constant_first=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recorder_module, "_ELEMENTS", elements)
-        assert_same(run(case, parts).result(constant_first=True), whole, tolerance=0)
+        assert_same(run(case, parts).result(constant_first=True), whole, tolerance=1e-6)
 
 
 def test_sums_of_long_texts_with_values_of_all_sizes_keep_six_digits() -> None:

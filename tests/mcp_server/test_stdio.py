@@ -66,6 +66,22 @@ def test_a_broken_request_with_an_id_is_answered(index_path: Path) -> None:
             assert (answer["id"], answer["error"]["code"]) == ("a", -32600)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"x":' + "[" * 5000 + "]" * 5000 + "}}",
+        '{"jsonrpc":"2.0","method":"tools/call","params":{"name":"\\ud800","id":"b"},"id":"a"}',
+        '{"id":"a","jsonrpc":"2.0","method":"tools/call","params":{"n":' + "9" * 5000 + "}}",
+    ],
+)  # fmt: skip
+def test_a_request_that_no_parser_takes_is_answered_too(index_path: Path, line: str) -> None:
+    with Pipe(index_path) as pipe:
+        pipe.initialize()
+        pipe.write(line)
+        assert pipe.read()["id"] == "a"
+        assert pipe.ask("ping")["result"] == {}
+
+
 def test_an_unknown_method_is_an_error_and_the_server_goes_on(index_path: Path) -> None:
     with Pipe(index_path) as pipe:
         pipe.initialize()

@@ -170,6 +170,7 @@ async def test_an_index_of_weights_alone_says_what_would_compute_the_rest(tmp_pa
         ("search_neurons", {"sort": "frequency"}, "there is no combination"),
         ("search_neurons", {"sort": "match"}, "needs a token"),
         ("search_neurons", {"min_cos_in_out": "high"}, "min_cos_in_out: Input should be a valid number"),
+        ("search_neurons", {"min_cos_in_out": "nan"}, "min_cos_in_out: Input should be a finite number"),
         ("neuron_weigths", {}, "did you mean neuron_weights?"),
     ],
 )  # fmt: skip

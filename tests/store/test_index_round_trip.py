@@ -183,7 +183,7 @@ def test_every_corpus_token_is_found_in_its_text(reader: IndexReader, made: Made
 
 def test_token_bytes_come_in_the_order_asked_for(reader: IndexReader, made: Made) -> None:
     assert reader.token_bytes([59, 3, 57, 3]) == [None, b" t3", b"\xc3", b" t3"]
-    assert reader.token_strings([59, 3, 57]) == ["", " t3", "\N{REPLACEMENT CHARACTER}"]
+    assert reader.token_strings([59, 3, 57]) == ["", " t3", "\\xc3"]
     assert reader.token_bytes([]) == []
     with pytest.raises(NotFoundError, match="no token id 60"):
         reader.token_bytes([60])

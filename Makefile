@@ -1,0 +1,46 @@
+# make demo    index the standard library with the model that ships, and read what a few of its neurons do
+# make test    everything that CI runs on the code: format, lint, types, layers, tests
+# make bench   measure speed and memory; prints tables, asserts nothing
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Waiting threads sleep instead of spinning: on a machine that is shared, spinning makes everything slower.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: setup demo test format lint types layers unit bench clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "neuronagent needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/neuronagent demo
+
+test: format lint types layers unit
+
+format: setup
+	$(BIN)/ruff format --check .
+
+lint: setup
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/pyright
+
+layers: setup
+	$(BIN)/lint-imports --no-cache
+
+unit: setup
+	$(BIN)/python -m pytest -n 2
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
