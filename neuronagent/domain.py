@@ -184,6 +184,9 @@ class IOClass:
         raise UsageError(f"{clip(text)!r} is no IO class", remedy=f"allowed: {', '.join(map(str, IO_CLASSES))}")
 
 
+IO_CLASS_THRESHOLD = 0.5
+"""τ of the IO classes: two vectors are aligned if their |cosine| is above it (IO-functionality paper, section 4.2)."""
+
 IO_CLASS_NAMES: tuple[str, ...] = (
     "enrichment",
     "conditional enrichment",

@@ -51,7 +51,8 @@ def plain_table(columns: Sequence[tuple[str, str]]) -> Table:
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for title, justify in columns:
-        table.add_column(title, justify="right" if justify == "right" else "left", no_wrap=justify != "wrap")
+        side = "right" if justify == "right" else "left"
+        table.add_column(title, justify=side, no_wrap=justify != "wrap", overflow="fold")
     return table
 
 

@@ -6,6 +6,7 @@ Everything here is a function of stored numbers; nothing is a guess about meanin
 from __future__ import annotations
 
 from neuronagent.domain import (
+    IO_CLASS_THRESHOLD,
     Geometry,
     IOClass,
     NeuronRecord,
@@ -30,21 +31,22 @@ def class_meaning(io_class: IOClass) -> str:
     return _CLASS_MEANING[io_class.name]
 
 
-def _direction(cosine: float) -> str:
-    if cosine > 0.5:
-        return "the same way"
-    if cosine < -0.5:
-        return "the opposite way"
-    return "another way"
-
-
 def geometry_sentence(geometry: Geometry, io_class: IOClass) -> str:
-    """The three cosines as one sentence: where gate and in look, where out points, and what follows."""
-    return (
-        f"gate and in look {_direction(geometry.cos_gate_in)} (cos {geometry.cos_gate_in:+.2f}); "
-        f"out points {_direction(geometry.cos_in_out)} to in ({geometry.cos_in_out:+.2f}) and "
-        f"{_direction(geometry.cos_gate_out)} to gate ({geometry.cos_gate_out:+.2f}): {class_meaning(io_class)}"
-    )
+    """The three cosines as one sentence: how gate, in and out lie to each other, and what follows."""
+    parts = (
+        _relation("gate and in point the same way", "gate and in point opposite ways", "gate and in are not aligned",
+                  geometry.cos_gate_in),
+        _relation("out points the same way as in", "out points the opposite way to in", "out is not aligned with in",
+                  geometry.cos_in_out),
+        _relation("the same way as gate", "the opposite way to gate", "not aligned with gate", geometry.cos_gate_out),
+    )  # fmt: skip
+    return f"{parts[0]}; {parts[1]} and {parts[2]}: {class_meaning(io_class)}"
+
+
+def _relation(same: str, opposite: str, neither: str, cosine: float) -> str:
+    """The phrase for a cosine, under the threshold that IO classes use."""
+    phrase = same if cosine > IO_CLASS_THRESHOLD else opposite if cosine < -IO_CLASS_THRESHOLD else neither
+    return f"{phrase} (cos {cosine:+.2f})"
 
 
 def written_tokens(record: NeuronRecord, combination: SignCombination) -> tuple[VocabularyEntry, ...]:

@@ -11,9 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.domain import IO_CLASSES, IOClass
-
-THRESHOLD = 0.5
+from neuronagent.domain import IO_CLASS_THRESHOLD, IO_CLASSES, IOClass
 
 _NAMES = {
     (1, 1): "enrichment",
@@ -25,12 +23,12 @@ _NAMES = {
 }
 
 
-def approx(cosine: NDArray[np.float64], threshold: float = THRESHOLD) -> NDArray[np.int8]:
+def approx(cosine: NDArray[np.float64], threshold: float = IO_CLASS_THRESHOLD) -> NDArray[np.int8]:
     """+1, 0 or −1 for each cosine; strict, so that a cosine of exactly ±`threshold` gives 0."""
     return (cosine > threshold).astype(np.int8) - (cosine < -threshold).astype(np.int8)
 
 
-def classify(cosines: NDArray[np.float64], threshold: float = THRESHOLD) -> NDArray[np.int8]:
+def classify(cosines: NDArray[np.float64], threshold: float = IO_CLASS_THRESHOLD) -> NDArray[np.int8]:
     """Places in `domain.IO_CLASSES` for cosines `[N, 3]` of (gate,in), (gate,out), (in,out)."""
     gate_in, gate_out, in_out = (approx(cosines[:, column], threshold) for column in range(3))
     classes = np.full(len(cosines), -1, dtype=np.int8)

@@ -28,7 +28,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from neuronagent.domain import SPLITS, Vector, VocabularyMatrix
+from neuronagent.domain import IO_CLASS_THRESHOLD, SPLITS, Vector, VocabularyMatrix
 from neuronagent.errors import IndexMismatchError, InputError, Interrupted, ModelError, NotAnIndexError, UsageError
 from neuronagent.index import checkpoint, geometry, io_class, vocabulary
 from neuronagent.index.corpus import Corpus, read_corpus
@@ -355,7 +355,8 @@ def _info(
         "fingerprint": fingerprint,
         "identity": identity,
         "model": {
-            "name": model.name,
+            "name": _display_name(model.name),
+            "source": model.name,
             "revision": model.revision,
             "weights_hash": model.weights_hash,
             "family": model.family,
@@ -368,7 +369,7 @@ def _info(
             "bos_id": model.bos_id,
         },
         "sign_convention": options.sign_convention,
-        "io_class_threshold": io_class.THRESHOLD,
+        "io_class_threshold": IO_CLASS_THRESHOLD,
         "corpus": {
             "source": options.text,
             "fingerprint": corpus.fingerprint,
@@ -395,6 +396,12 @@ def _info(
         },
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _display_name(source: str) -> str:
+    """A hub name as it is; of a local folder its own name, since a path says nothing to others."""
+    folder = Path(source).expanduser()
+    return folder.resolve().name if folder.is_dir() else source
 
 
 def _sign_flips(options: BuildOptions, model: GatedModel, corpus: Corpus) -> dict[str, float] | None:

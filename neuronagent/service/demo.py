@@ -14,7 +14,7 @@ from neuronagent.service.lookup import Index
 from neuronagent.service.progress import Progress, Silent
 from neuronagent.settings import data_folder
 
-MODEL = Path(__file__).resolve().parent.parent / "demo" / "model"
+MODEL = Path(__file__).resolve().parent.parent / "demo" / "stdlib-4m"
 SOURCE = "python-stdlib"
 TOKENS = 300_000
 _CANDIDATES = 128
