@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from neuronagent.cli import text
+from neuronagent.cli.options import db_option
 from neuronagent.domain import SignCombination
 
 if TYPE_CHECKING:
@@ -91,7 +92,6 @@ def _passage(example: View, end: str, width: int) -> Text:
     value = f"  {text.number(example['value']):>7}  "
     room = width - len(value) - len(end) - 2
     marked = text.clipped(text.visible(str(example["token"])), min(text.LONGEST_TOKEN, room // 3))
-    after = text.keep_start(text.visible(str(example["after"])), max(12, int(room * _FOLLOWING_SHARE)))
     before_room = max(8, int(room * (1 - _FOLLOWING_SHARE)) - 14)
     line = Text(value, style="dim")
     line.append(text.keep_end(text.visible(str(example["before"])), before_room), style="default not dim")
@@ -99,7 +99,7 @@ def _passage(example: View, end: str, width: int) -> Text:
     line.append(marked, style="bold reverse not dim" if not marked.isspace() else "not dim")
     line.append("⟧", style="dim")
     left = room - before_room - cell_len(marked) - 2
-    after = text.keep_start(after, max(0, left))
+    after = text.keep_start(text.visible(str(example["after"])), max(0, left))
     line.append(after, style="default not dim")
     return line.append(" " * max(0, left - cell_len(after)) + "  " + end, style="dim")
 
@@ -119,9 +119,10 @@ def provenance(console: Console, model: View, *more: str) -> None:
     console.print(Text(" · ".join(parts), style="dim"))
 
 
-def next_commands(console: Console, *commands: str) -> None:
-    """What to type next."""
+def next_commands(console: Console, *commands: str, db: str | None = None) -> None:
+    """What to type next, about the same index; `db` is the option as it was given."""
     from rich.text import Text
 
     for place, command in enumerate(commands):
-        console.print(Text("next: " if not place else "      ", style="dim").append(command, style="default not dim"))
+        line = Text("next: " if not place else "      ", style="dim")
+        console.print(line.append(command + db_option(db), style="default not dim"), soft_wrap=True)

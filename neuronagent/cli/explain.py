@@ -37,7 +37,7 @@ def command(
 
     with open_index(db) as index:
         if not json:
-            print_cards(index, wanted, limit=limit)
+            print_cards(index, wanted, limit=limit, db=db)
             return
         found: list[dict[str, Any]] = []
         for place, neuron in enumerate(wanted):
@@ -47,7 +47,7 @@ def command(
     print_json(found[0] if one else found)
 
 
-def print_cards(index: Index, neurons: Sequence[NeuronId], *, limit: int) -> None:
+def print_cards(index: Index, neurons: Sequence[NeuronId], *, limit: int, db: str | None) -> None:
     """Explain `neurons` and print each card as soon as it is there, with `limit` examples per combination."""
     from neuronagent.cli.explain_card import print_card
     from neuronagent.service import views
@@ -58,7 +58,7 @@ def print_cards(index: Index, neurons: Sequence[NeuronId], *, limit: int) -> Non
         with page() as out:
             if place:
                 out.rule(style="dim")
-            print_card(out, view, examples, limit)
+            print_card(out, view, examples, limit, db)
         _say_place(place, neurons)
 
 

@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 
 _SECOND_JOB = 0.15
 _WIDE = 96
+_LOW_PRECISION = 0.25
 _STRONGEST, _TOKEN_LIST = "strongest", "token list"
 _GOOD, _BAD = "supported", "not supported"
 View = Mapping[str, Any]
 
 
-def print_card(out: Console, view: View, examples: Mapping[SignCombination, Sequence[View]], limit: int) -> None:
-    """Print what `explanation_view` returned, with `limit` examples per combination."""
+def print_card(
+    out: Console, view: View, examples: Mapping[SignCombination, Sequence[View]], limit: int, db: str | None
+) -> None:
+    """Print what `explanation_view` returned, with `limit` examples per combination; `db` as the option was given."""
     from rich.text import Text
 
     card.heading(out, view["model"], view["neuron"], view["io_class"], view["meaning"])
@@ -39,9 +42,8 @@ def print_card(out: Console, view: View, examples: Mapping[SignCombination, Sequ
     out.print()
     card.provenance(out, view["model"], *_protocols(view["combinations"]))
     neuron = view["neuron"]
-    card.next_commands(
-        out, f"neuronagent show {neuron}", f"neuronagent explain {neuron} --json", *_search_hint(view["combinations"])
-    )
+    hints = (f"neuronagent show {neuron}", f"neuronagent explain {neuron} --json", *_search_hint(view["combinations"]))
+    card.next_commands(out, *hints, db=db)
 
 
 def _sentences(combinations: Mapping[str, View]) -> list[str]:
@@ -70,7 +72,13 @@ def _label(own: View) -> str:
 
 
 def _doubt(own: View) -> str:
-    return "" if own["verdict"] == _GOOD else f" ({own['verdict']})"
+    """What must be said beside a sentence: a verdict that is not good, or a rule that also holds nearly everywhere."""
+    if own["verdict"] != _GOOD:
+        return f" ({own['verdict']})"
+    precision = next((s["value"] for s in own["scores"] if s["metric"] == "precision"), None)
+    if precision is None or precision >= _LOW_PRECISION:
+        return ""
+    return f" (but of the tokens of the corpus where that holds, it is strong at {text.percent(precision)})"
 
 
 def _name(combination: str) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from neuronagent.cli.options import Db
+from neuronagent.cli.options import Db, db_option
 from neuronagent.cli.progress import duration, terminal_progress
 from neuronagent.settings import default_db
 
@@ -124,6 +124,6 @@ def _report(target: str, fingerprint: str, tokens: int, seconds: dict[str, float
     stages = " · ".join(f"{stage} {duration(spent)}" for stage, spent in seconds.items())
     typer.echo(f"{display_name(target)} ({fingerprint})")
     typer.echo(f"{sum(layers.values()):,} neurons of {len(layers)} layers over {tokens:,} tokens · {stages}")
-    option = f" --db {target}" if "@" not in target else ""
+    option = db_option(target)
     typer.echo(f"next: neuronagent info{option}")
     typer.echo(f"      neuronagent explain {min(layers)}.0{option}")

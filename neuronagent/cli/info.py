@@ -41,7 +41,9 @@ def command(db: Db = None, json: Json = False) -> None:
         _classes(out, view)
         out.print()
         first = next(iter(view["io_classes_by_layer"]), "0")
-        card.next_commands(out, f"neuronagent explain {first}.0", "neuronagent search --sort cos_in_out --limit 10")
+        card.next_commands(
+            out, f"neuronagent explain {first}.0", "neuronagent search --sort cos_in_out --limit 10", db=db
+        )
 
 
 def _facts(out: Console, view: Mapping[str, Any], target: str) -> None:

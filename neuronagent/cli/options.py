@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -21,3 +23,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 NeuronArgument = Annotated[
     str, typer.Argument(metavar="NEURON", help="layer.index, both from zero, such as 31.9634 (also L31.N9634).")
 ]
+
+
+def db_option(db: str | None) -> str:
+    """` --db PATH` for a command that is suggested, where it would not find the same index without; no passwords."""
+    if db is None or db == os.environ.get(DB_VARIABLE) or "@" in db:
+        return ""
+    return f" --db {quote(db)}"

@@ -126,10 +126,10 @@ def command(
         print_json(view)
         return
     with page() as out:
-        _print_page(out, found, limit, token is not None)
+        _print_page(out, found, limit, token is not None, db)
 
 
-def _print_page(out: Console, found: SearchPage, limit: int, matched: bool) -> None:
+def _print_page(out: Console, found: SearchPage, limit: int, matched: bool, db: str | None) -> None:
     from rich.text import Text
 
     from neuronagent.cli import card
@@ -154,7 +154,7 @@ def _print_page(out: Console, found: SearchPage, limit: int, matched: bool) -> N
     out.print(Text(said, style="dim"))
     if found.next_offset is not None:
         out.print(Text(f"next page: the same with --offset {found.next_offset} --limit {limit}"))
-    card.next_commands(out, f"neuronagent explain {found.rows[0].neuron}")
+    card.next_commands(out, f"neuronagent explain {found.rows[0].neuron}", db=db)
 
 
 def _whole(share: float | None) -> str:

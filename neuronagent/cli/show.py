@@ -53,7 +53,7 @@ def command(
         print_json(view)
     else:
         with page() as out:
-            _print_card(out, view, quantities[0], CARD_EXAMPLES if limit is None else limit)
+            _print_card(out, view, quantities[0], CARD_EXAMPLES if limit is None else limit, db)
 
 
 def parse_quantity(given: str) -> Quantity:
@@ -69,7 +69,7 @@ def parse_quantity(given: str) -> Quantity:
     raise UsageError(f"{text.clipped(text.visible(given), 40)!r} has no example lists", remedy=f"allowed: {allowed}")
 
 
-def _print_card(out: Console, view: dict[str, Any], quantity: Quantity, limit: int) -> None:
+def _print_card(out: Console, view: dict[str, Any], quantity: Quantity, limit: int, db: str | None) -> None:
     card.heading(out, view["model"], view["neuron"], view["io_class"], view["meaning"])
     if sentence := _where_it_writes(view, quantity):
         out.print(sentence)
@@ -93,6 +93,7 @@ def _print_card(out: Console, view: dict[str, Any], quantity: Quantity, limit: i
         out,
         f"neuronagent explain {view['neuron']}",
         *(f"neuronagent search --token {_shell(token)} --in out" for token in others),
+        db=db,
     )
 
 

@@ -9,6 +9,10 @@ For each sign combination c and split, from the index alone:
   tokens, with the neuron's measured combination and post at each;
 - **weak** windows: tokens of a sample in c with |post| below c's median.
 
+τ_c and the median are taken from the histogram of `explain` alone, so that what is learnt does not depend on `test`.
+Bins are half an octave wide: where a neuron fires about as hard each time, no token is above the smallest edge with at
+most 1 % above it, and τ_c is then one edge lower (`threshold`).
+
 A token is *weak for c* if it is not in c, or in c below the median; what lies between the median and τ_c is a grey zone
 and enters no set.
 """
@@ -88,9 +92,11 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class CombinationEvidence:
-    """The windows of one combination, by split; `median` is a histogram edge at or below the median of |post|."""
+    """The windows of one combination, by split: strong ones reach `tau`; `median` is a histogram edge at or below the
+    median of |post|."""
 
     record: CombinationRecord
+    tau: float | None
     median: float
     strong: Mapping[Split, tuple[Window, ...]]
     sampled: Mapping[Split, tuple[Window, ...]]
@@ -103,7 +109,7 @@ class CombinationEvidence:
         """What a window of this neuron is for this combination."""
         if window.combination is not self.combination or abs(window.post) < self.median:
             return Strength.WEAK
-        strong = self.record.tau is not None and abs(window.post) >= self.record.tau
+        strong = self.tau is not None and abs(window.post) >= self.tau
         return Strength.STRONG if strong else Strength.GREY
 
     def enough(self, split: Split) -> bool:
@@ -112,10 +118,9 @@ class CombinationEvidence:
 
     def strong_count(self, split: Split) -> int:
         """How many tokens of the split's corpus are strong, from the exact histogram (position 0 left out)."""
-        if self.record.tau is None:
+        if self.tau is None:
             return 0
-        first = int(np.searchsorted(HISTOGRAM_EDGES, self.record.tau)) + 1
-        return sum(self.record.histogram[split][first:])
+        return sum(self.record.histogram[split][int(np.searchsorted(HISTOGRAM_EDGES, self.tau)) + 1 :])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +150,23 @@ def median_edge(histogram: Iterable[Sequence[int]]) -> float:
     return float(HISTOGRAM_EDGES[reached[-1]]) if len(reached) and total.sum() else 0.0
 
 
+def threshold(record: CombinationRecord) -> float | None:
+    """τ on `explain`: the smallest edge with at most 1 % of its tokens above, or the one below if hardly any reach it.
+
+    "Hardly any" is fewer than twice `MINIMUM_STRONG`, which leaves about `MINIMUM_STRONG` in `test`. None for a
+    combination that is empty.
+    """
+    histogram = np.array(record.histogram[Split.EXPLAIN], dtype=np.int64)
+    if not histogram.sum():
+        return None
+    at_or_above = np.cumsum(histogram[::-1])[::-1][1:]
+    rare = np.flatnonzero(100 * at_or_above <= histogram.sum())
+    place = int(rare[0]) if len(rare) else len(HISTOGRAM_EDGES) - 1
+    if at_or_above[place] < 2 * MINIMUM_STRONG:
+        place = max(0, place - 1)
+    return float(HISTOGRAM_EDGES[place])
+
+
 def gather(corpus: Corpus, neuron: NeuronId, *, salt: str) -> NeuronEvidence:
     """Read the evidence about `neuron`; a pure function of the index.
 
@@ -156,10 +178,12 @@ def gather(corpus: Corpus, neuron: NeuronId, *, salt: str) -> NeuronEvidence:
     combinations: dict[SignCombination, CombinationEvidence] = {}
     for c in COMBINATIONS:
         own = record.combinations[c]
+        tau = threshold(own)
         combinations[c] = CombinationEvidence(
             record=own,
-            median=median_edge(own.histogram.values()),
-            strong=_strong(own, read),
+            tau=tau,
+            median=median_edge([own.histogram[Split.EXPLAIN]]),
+            strong=_strong(own, tau, read),
             sampled={s: tuple(read(c, e) for e in own.uniform[s] + own.weighted[s]) for s in SPLITS},
         )
     random = {split: _random(record, split, read, salt) for split in SPLITS}
@@ -180,7 +204,7 @@ class _WindowReader:
         return Window(text=self.texts[text_id], position=position, combination=combination, post=entry.value)
 
 
-def _strong(record: CombinationRecord, read: _WindowReader) -> dict[Split, tuple[Window, ...]]:
+def _strong(record: CombinationRecord, tau: float | None, read: _WindowReader) -> dict[Split, tuple[Window, ...]]:
     """Strong windows by split, strongest first; a near-duplicate stays in the first split that has it."""
     seen: set[tuple[int, ...]] = set()
     found: dict[Split, tuple[Window, ...]] = {}
@@ -189,7 +213,7 @@ def _strong(record: CombinationRecord, read: _WindowReader) -> dict[Split, tuple
         texts: set[int] = set()
         kept: list[Window] = []
         for entry in sorted(entries, key=lambda e: (-abs(e.value), e.token_number)):
-            if record.tau is None or abs(entry.value) < record.tau:
+            if tau is None or abs(entry.value) < tau:
                 continue
             window = read(record.combination, entry)
             if window.text.text_id in texts or window.fingerprint in seen:

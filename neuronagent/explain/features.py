@@ -34,7 +34,7 @@ _TOKEN_SHAPES: dict[str, re.Pattern[str]] = {
     "a closing bracket": re.compile(r"\s*['\"]*[)\]}]+[\w:;,.]*"),
     "a quotation mark": re.compile(r"\s*[\"'“”‘’`]+"),
     "an operator": re.compile(r"\s*[=+*/<>%&|^~!@-]+"),
-    "other punctuation": re.compile(r"\s*[.,;:?…_#$\\-]+"),
+    "other punctuation": re.compile(r"\s*[.,;:!?…_#$\\-]+"),
     "a line break": re.compile(r"\s*\n\s*"),
     "spaces": re.compile(r"[ \t]+"),
 }

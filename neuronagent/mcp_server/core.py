@@ -22,7 +22,9 @@ from neuronagent.service.tool_results import (
     ModelInfo,
     Overview,
     SearchResult,
+    Sort,
     Statistics,
+    TokenPlace,
     Vocab,
     Weights,
 )
@@ -38,14 +40,6 @@ Combination = Annotated[str | None, Field(description="gate+_in+, gate+_in-, gat
 Limit = Annotated[int | None, Field(ge=1, le=MAX_LIMIT)]
 Cosine = Annotated[float | None, Field(allow_inf_nan=False)]
 Paging = Annotated[str | None, Field(description="next_cursor of the answer before")]
-Place = Literal[
-    "out_top", "out_bottom", "gate_top", "gate_bottom", "in_top", "in_bottom",
-    "gate+_in+", "gate+_in-", "gate-_in+", "gate-_in-",
-]  # fmt: skip
-Sort = Literal[
-    "neuron", "match", "cos_gate_in", "cos_gate_out", "cos_in_out",
-    "norm_gate", "norm_in", "norm_out", "frequency", "mass_share",
-]  # fmt: skip
 
 READ_ONLY = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 
@@ -92,7 +86,9 @@ class CoreTools:
         layers: Annotated[list[int] | None, Field(description="from zero; default all", max_length=200)] = None,
         io_class: Annotated[str | None, Field(description="such as depletion or atypical depletion")] = None,
         token: Annotated[str | None, Field(description="text of one token")] = None,
-        token_in: Annotated[Place, Field(description="nearest tokens of a vector, or peaks of examples")] = "out_top",
+        token_in: Annotated[
+            TokenPlace, Field(description="nearest tokens of a vector, or peaks of examples")
+        ] = "out_top",
         explanation: Annotated[str | None, Field(description="text that a stored explanation contains")] = None,
         combination: Combination = None,
         min_frequency: Annotated[float | None, Field(allow_inf_nan=False, description="of combination, 0–1")] = None,

@@ -61,6 +61,14 @@ class Checkpoint:
                 total.update(hashlib.file_digest(file, "sha256").digest())
         return total.hexdigest()
 
+    def config_hash(self) -> str:
+        """sha256 of config.json and of the tokenizer's file: what a number depends on besides the weights."""
+        total = hashlib.sha256()
+        for name in ("config.json", "tokenizer.json", "tokenizer.model"):
+            path = self.folder / name
+            total.update(name.encode() + b"\0" + (path.read_bytes() if path.is_file() else b"") + b"\0")
+        return total.hexdigest()
+
 
 def find_checkpoint(name_or_folder: str, revision: str | None) -> Checkpoint:
     """Locate, download if need be, and check.

@@ -79,6 +79,11 @@ class GatedModel:
         """sha256 of the safetensors files (not of the tensors in memory); they are read once, when asked for."""
         return self._checkpoint.hash()
 
+    @cached_property
+    def config_hash(self) -> str:
+        """sha256 of the configuration and the tokenizer, as their files have them."""
+        return self._checkpoint.config_hash()
+
     @property
     def live(self) -> PreTrainedModel:
         """The Hugging Face model, LM head included."""

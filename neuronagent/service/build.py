@@ -174,7 +174,7 @@ def _read(options: BuildOptions, model: GatedModel, max_tokens: int, folder: Pat
             salt=options.salt,
             folder=folder,
             progress=read_so_far,
-            origin=f"{options.text}\0{model.weights_hash}",
+            origin=f"{options.text}\0{model.weights_hash}\0{model.config_hash}",
         )
 
 
@@ -182,6 +182,7 @@ def _identity(options: BuildOptions, model: GatedModel, corpus: Corpus, max_toke
     """What the recorded numbers are a function of; its hash is the index's fingerprint."""
     return {
         "weights_hash": model.weights_hash,
+        "config_hash": model.config_hash,
         "dtype": model.dtype,
         "processing": PROCESSING,
         "post_norm": options.post_norm,
@@ -359,6 +360,7 @@ def _info(
             "source": model.name,
             "revision": model.revision,
             "weights_hash": model.weights_hash,
+            "config_hash": model.config_hash,
             "family": model.family,
             "activation": model.activation,
             "n_layers": model.n_layers,

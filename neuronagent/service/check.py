@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronagent.domain import (
+    IO_CLASS_THRESHOLD,
     IO_CLASSES,
     LISTED,
     QUANTITIES,
@@ -32,7 +33,7 @@ from neuronagent.domain import (
     VocabularyMatrix,
 )
 from neuronagent.errors import NotFoundError, StorageError
-from neuronagent.index.io_class import THRESHOLD, classify
+from neuronagent.index.io_class import classify
 from neuronagent.layout import HISTOGRAM_EDGES
 from neuronagent.service.lookup import Index
 from neuronagent.service.progress import Progress, Silent
@@ -133,7 +134,7 @@ class _Corpus:
         info = index.info
         self.activation = str(info["model"]["activation"]) if isinstance(info.get("model"), Mapping) else ""
         self.normalised = info.get("sign_convention") == "normalised"
-        self.threshold = float(info.get("io_class_threshold", THRESHOLD))
+        self.threshold = float(info.get("io_class_threshold", IO_CLASS_THRESHOLD))
         self.k = int(info.get("k", 0))
         first: list[int] = []
         splits: list[int] = []

@@ -166,8 +166,12 @@ class Explainer:
         return controls
 
     def _like(self, evidence: NeuronEvidence, c: SignCombination) -> tuple[NeuronId, RuleExplanation] | None:
-        """The neuron of the layer whose frequency of `c` is nearest and which has a rule for it, among a few."""
+        """The neuron of the layer whose frequency of `c` is nearest and which has a rule for it, among a few.
+
+        A twin, which fires on the same tokens, is taken only if there is no other: its rule is right here too.
+        """
         frequency, layer = evidence.record.frequency(c), evidence.neuron.layer
+        twin: tuple[NeuronId, RuleExplanation] | None = None
         for factor in (1.1, 1.5, 1e9):
             near = SearchQuery(
                 layers=(layer,), frequency={c: (frequency / factor, frequency * factor)}, limit=200,
@@ -178,8 +182,19 @@ class Explainer:
             for row in rows[:_CONTROL_CANDIDATES]:
                 rule = self.rules(row.neuron)[c]
                 if rule is not None and rule.rules:
-                    return row.neuron, rule
-        return None
+                    if not self._twins(evidence, self.evidence(row.neuron), c):
+                        return row.neuron, rule
+                    twin = twin or (row.neuron, rule)
+        return twin
+
+    def _twins(self, one: NeuronEvidence, other: NeuronEvidence, c: SignCombination) -> bool:
+        """Whether the rules of either hold at half or more of the other's strong windows, on `explain`."""
+
+        def fits(rules_of: NeuronEvidence, windows_of: NeuronEvidence) -> bool:
+            rule, windows = self.rules(rules_of.neuron)[c], windows_of.combinations[c].strong[Split.EXPLAIN]
+            return rule is not None and bool((self.predictor(rule)(windows) > 0.5).mean() >= 0.5)
+
+        return fits(one, other) and fits(other, one)
 
     def _cross(
         self, evidence: NeuronEvidence, found: Mapping[SignCombination, RuleExplanation | None], split: Split
@@ -215,7 +230,7 @@ def ensure_explained(explainer: Explainer, target: str, neuron: NeuronId) -> Non
         for c, explained in found.items():
             if explained.rule is None:
                 continue
-            record = explainer.evidence(neuron).combinations[c].record
+            own = explainer.evidence(neuron).combinations[c]
             stored = Explanation(
                 neuron=neuron,
                 combination=c,
@@ -226,7 +241,7 @@ def ensure_explained(explainer: Explainer, target: str, neuron: NeuronId) -> Non
                 prompt_version=PROTOCOL,
             )
             identifier = add_explanation(engine, stored)
-            add_scores(engine, identifier, explained.scores, protocol_version=PROTOCOL, tau=record.tau)
+            add_scores(engine, identifier, explained.scores, protocol_version=PROTOCOL, tau=own.tau)
     finally:
         engine.dispose()
 

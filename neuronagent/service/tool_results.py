@@ -6,9 +6,19 @@ costs nothing.
 
 from __future__ import annotations
 
-from typing import Required
+from typing import Literal, Required
 
 from typing_extensions import TypedDict
+
+TokenPlace = Literal[
+    "out_top", "out_bottom", "gate_top", "gate_bottom", "in_top", "in_bottom",
+    "gate+_in+", "gate+_in-", "gate-_in+", "gate-_in-",
+]  # fmt: skip
+Sort = Literal[
+    "neuron", "match", "cos_gate_in", "cos_gate_out", "cos_in_out",
+    "norm_gate", "norm_in", "norm_out", "frequency", "mass_share",
+]  # fmt: skip
+"""Where `search_neurons` looks a token up, and what it sorts by."""
 
 
 class Result(TypedDict, total=False):

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from neuronagent.domain import COMBINATIONS, IOClass, SignCombination
 from neuronagent.errors import NotFoundError, UsageError
 from neuronagent.service.bounded import Cursor, Format, budget, checked_limit, more, number, page
 from neuronagent.service.lookup import Index
-from neuronagent.service.tool_results import SearchHit, SearchResult
+from neuronagent.service.tool_results import SearchHit, SearchResult, Sort, TokenPlace
 from neuronagent.service.tools import provenance
 from neuronagent.service.untrusted import clean
 from neuronagent.store.schema import COMBINATION_SUFFIXES
 from neuronagent.store.search import Range, SearchPage, SearchQuery, SearchRow, TokenCriterion
-
-TokenPlace = Literal[
-    "out_top", "out_bottom", "gate_top", "gate_bottom", "in_top", "in_bottom",
-    "gate+_in+", "gate+_in-", "gate-_in+", "gate-_in-",
-]  # fmt: skip
-Sort = Literal[
-    "neuron", "match", "cos_gate_in", "cos_gate_out", "cos_in_out",
-    "norm_gate", "norm_in", "norm_out", "frequency", "mass_share",
-]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -154,7 +154,7 @@ def check_schema(connection: Connection, target: str | Path) -> None:
     """
     where = display_name(target)
     if not has_index(connection):
-        raise NotAnIndexError(f"{where} is no neuronagent index", remedy="name one that `neuronagent build` wrote")
+        raise NotAnIndexError(f"{where} is no neuronagent index", remedy="name one that `neuronagent index` wrote")
     found = revision(connection)
     if found != SCHEMA_REVISION:
         newer = found is not None and found > SCHEMA_REVISION
@@ -186,10 +186,10 @@ def _existing(target: str | Path) -> Path:
     path = Path(target).expanduser().absolute()
     if not path.is_file():
         what = "is a folder, not an index" if path.is_dir() else "does not exist"
-        raise NotFoundError(f"{target} {what}", remedy="name an index file, or run `neuronagent build`")
+        raise NotFoundError(f"{target} {what}", remedy="name an index file, or run `neuronagent index`")
     with storage_errors(str(target)), path.open("rb") as file:
         if file.read(len(_SQLITE_MAGIC)) != _SQLITE_MAGIC:
-            raise NotAnIndexError(f"{target} is no SQLite file", remedy="name one that `neuronagent build` wrote")
+            raise NotAnIndexError(f"{target} is no SQLite file", remedy="name one that `neuronagent index` wrote")
     return path
 
 

@@ -32,7 +32,7 @@ _SQLITE: dict[int, tuple[type[NeuronagentError], str, str]] = {
     sqlite3.SQLITE_CANTOPEN: (StorageError, "cannot be opened", "check that its folder exists and is writable"),
     sqlite3.SQLITE_IOERR: (StorageError, "cannot be read or written (input/output error)", _FULL),
     sqlite3.SQLITE_CORRUPT: (StorageError, "is damaged", _DAMAGED),
-    sqlite3.SQLITE_NOTADB: (NotAnIndexError, "is no SQLite file", "name a file that `neuronagent build` wrote"),
+    sqlite3.SQLITE_NOTADB: (NotAnIndexError, "is no SQLite file", "name a file that `neuronagent index` wrote"),
 }
 
 # PostgreSQL error codes, or their two-letter classes, https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -46,7 +46,7 @@ _POSTGRESQL: dict[str, tuple[type[NeuronagentError], str, str]] = {
     "40P01": (StorageError, "is locked by another session", _LOCKED),
     "3D000": (NotFoundError, "does not exist", "create the database first, or correct its name"),
     "28": (StorageError, "refused the login", "check user and password"),
-    "42P01": (NotAnIndexError, "holds no neuronagent index", "name a database that `neuronagent build` wrote"),
+    "42P01": (NotAnIndexError, "holds no neuronagent index", "name a database that `neuronagent index` wrote"),
 }
 
 _OS: dict[int, tuple[str, str]] = {

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from neuronagent.service import demo
+from neuronagent.service.progress import Progress
 from tests.cli.conftest import Cli
 
 COMBINATIONS = {"gate+_in+", "gate+_in-", "gate-_in+", "gate-_in-"}
@@ -65,7 +67,8 @@ def test_cards_fit_their_width_and_mark_the_token(
         ran = cli(command, neuron, "--db", planted_db)
         assert ran.code == 0
         assert "…" not in ran.out.partition("\ngate+ in+  post")[0]  # tables are whole
-        assert max(map(len, ran.out.splitlines())) <= int(columns)
+        lines = ran.out.partition("\nnext: ")[0].splitlines()  # commands are whole, to be copied
+        assert max(map(len, lines)) <= int(columns)
         assert "⟦" in ran.out
         assert "\x1b" not in ran.out
         assert not any(line != line.rstrip() for line in ran.out.splitlines())
@@ -203,3 +206,28 @@ def test_index_says_what_it_made_and_what_to_type_next(
     assert "recording neurons" in ran.err
     view = cli("info", "--json").json  # the only one in the data folder
     assert view["k"] == 3
+
+
+def test_what_to_type_next_is_about_the_same_index(cli: Cli, planted_db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert f"neuronagent explain 0.0 --db {planted_db}" in cli("show", "0.0", "--db", planted_db).out
+    monkeypatch.setenv("NEURONAGENT_DB", str(planted_db))
+    for command in (("show", "0.0"), ("explain", "0.0"), ("info",), ("search",)):
+        out = cli(*command).out
+        assert "next: neuronagent " in out
+        assert "--db" not in out
+
+
+def test_demo_prints_the_cards_of_what_it_explained(
+    cli: Cli, planted_db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str | None, int]] = []
+
+    def run_demo(db: str | None = None, progress: Progress | None = None, *, tokens: int = 7) -> list[str]:
+        asked.append((db, tokens))
+        return ["0.4", "0.2"]
+
+    monkeypatch.setattr(demo, "run_demo", run_demo)
+    ran = cli("demo", "--tokens", "5000", "--db", planted_db)
+    assert ran.code == 0, ran.err
+    assert asked == [(str(planted_db), 5000)]
+    assert ran.out.index("0.4 · ") < ran.out.index("0.2 · ") < ran.out.index(f"neuronagent info --db {planted_db}")

@@ -30,7 +30,7 @@ EXPLANATION = Explanation(
 
 
 def test_a_path_that_is_not_there_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match=r"does not exist; .*neuronagent build"):
+    with pytest.raises(NotFoundError, match=r"does not exist; .*neuronagent index"):
         open_reader(tmp_path / "nothing.db")
     assert not (tmp_path / "nothing.db").exists()
 

@@ -6,8 +6,9 @@ be run over the corpus itself, so the share q of tokens at which it fires is cou
 
     precision = recall · π / q,   π = share of strong tokens in the corpus,
 
-whose interval is that of recall, times π/q. (An explanation that needs a judge cannot be run over a corpus; its
-precision comes from random windows.)
+whose interval is that of recall, times π/q. Where that reaches 1 it is cut there, and the lower limit is at most
+Wilson's for as many windows as were predicted: an interval has a width. (An explanation that needs a judge cannot be
+run over a corpus; its precision comes from random windows.)
 """
 
 from __future__ import annotations
@@ -55,10 +56,17 @@ def base_rate(
     scores = [_score(RECALL, recall, split, len(windows), 0, seed, judge)]
     if not fires:
         return [*scores, _null(PRECISION, split, len(windows), tokens, seed, judge, "it fires nowhere in the corpus")]
-    ratio = (strong / split_tokens) / (fires / tokens)
-    value, lo, hi = (min(1.0, x * ratio) for x in (recall.value, recall.lo, recall.hi))
-    precision = statistics.Interval(value, lo, hi)
+    precision = _precision(recall, (strong / split_tokens) / (fires / tokens), max(1, int(held.sum())))
     return [*scores, _score(PRECISION, precision, split, len(windows), tokens, seed, judge)]
+
+
+def _precision(recall: statistics.Interval, ratio: float, predicted: int) -> statistics.Interval:
+    """recall · ratio, cut at 1; `predicted` windows stand behind it."""
+    value, lo, hi = (x * ratio for x in (recall.value, recall.lo, recall.hi))
+    if hi < 1:
+        return statistics.Interval(value, lo, hi)
+    value = min(1.0, value)
+    return statistics.Interval(value, min(lo, statistics.wilson(value * predicted, predicted).lo), 1.0)
 
 
 def weighted_share(
