@@ -89,7 +89,8 @@ class LayerActivations:
 @dataclass(frozen=True, kw_only=True)
 class TokenTable:
     """The vocabulary: the bytes of every token id (None where undecodable), the Euclidean norms of its columns in
-    processed W_U and in W_E `[V]`, and how often each id occurs in the corpus per split `[3, V]`, position 0 left out."""
+    processed W_U and in W_E `[V]`, how often each id occurs in the corpus per split `[3, V]`,
+    position 0 left out."""
 
     token_bytes: list[bytes | None]
     norm_unembedding: NDArray[np.float32]

@@ -59,6 +59,9 @@ for command in (index, info, show, explain, search, check, upgrade, serve, demo)
 
 def main() -> None:
     """Run the command of `sys.argv` and end the process with its exit code."""
+    # Read when torch is imported: threads that wait for work sleep instead of spinning, without which a busy machine
+    # is many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -6,6 +6,7 @@ as visible stand-ins, so that nothing in a text can move the cursor, colour a li
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 
@@ -102,9 +103,11 @@ def percent(share: float | None) -> str:
 
 
 def score(value: float | None) -> str:
-    """A score between 0 and 1: `.91`, `1.0`."""
+    """A score between 0 and 1: `.91`, `1.0`; what is small keeps two digits: `.0034`."""
     if value is None:
         return "–"
+    if 0 < value < 0.095:
+        return "<.0001" if value < 0.0001 else f"{value:.{1 - math.floor(math.log10(value))}f}".removeprefix("0")
     rounded = f"{value:.2f}"
     return "1.0" if rounded == "1.00" else rounded.removeprefix("0")
 

@@ -46,7 +46,7 @@ def geometry_sentence(geometry: Geometry, io_class: IOClass) -> str:
 def _relation(same: str, opposite: str, neither: str, cosine: float) -> str:
     """The phrase for a cosine, under the threshold that IO classes use."""
     phrase = same if cosine > IO_CLASS_THRESHOLD else opposite if cosine < -IO_CLASS_THRESHOLD else neither
-    return f"{phrase} (cos {cosine:+.2f})"
+    return f"{phrase} (cos {cosine:+.2f})".replace("-", "−")
 
 
 def written_tokens(record: NeuronRecord, combination: SignCombination) -> tuple[VocabularyEntry, ...]:

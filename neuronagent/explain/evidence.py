@@ -238,7 +238,8 @@ def _random(record: NeuronRecord, split: Split, read: _WindowReader, salt: str) 
         bits = _bits(entries, salt)
         pool += [(int(b), c, entry) for b, entry in zip(bits, entries, strict=True)]
         if len(entries) < sum(own.histogram[split]):
-            bound = int(bits.max()) if bound is None else min(bound, int(bits.max()))
+            last = int(bits.max(initial=-1))
+            bound = last if bound is None else min(bound, last)
     pool.sort(key=lambda item: (item[0], item[2].token_number))
     return tuple(read(c, entry) for b, c, entry in pool if bound is None or b <= bound)
 

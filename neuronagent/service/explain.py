@@ -166,12 +166,8 @@ class Explainer:
         return controls
 
     def _like(self, evidence: NeuronEvidence, c: SignCombination) -> tuple[NeuronId, RuleExplanation] | None:
-        """The neuron of the layer whose frequency of `c` is nearest and which has a rule for it, among a few.
-
-        A twin, which fires on the same tokens, is taken only if there is no other: its rule is right here too.
-        """
+        """The neuron of the layer whose frequency of `c` is nearest and which has a rule for it, among a few."""
         frequency, layer = evidence.record.frequency(c), evidence.neuron.layer
-        twin: tuple[NeuronId, RuleExplanation] | None = None
         for factor in (1.1, 1.5, 1e9):
             near = SearchQuery(
                 layers=(layer,), frequency={c: (frequency / factor, frequency * factor)}, limit=200,
@@ -182,19 +178,8 @@ class Explainer:
             for row in rows[:_CONTROL_CANDIDATES]:
                 rule = self.rules(row.neuron)[c]
                 if rule is not None and rule.rules:
-                    if not self._twins(evidence, self.evidence(row.neuron), c):
-                        return row.neuron, rule
-                    twin = twin or (row.neuron, rule)
-        return twin
-
-    def _twins(self, one: NeuronEvidence, other: NeuronEvidence, c: SignCombination) -> bool:
-        """Whether the rules of either hold at half or more of the other's strong windows, on `explain`."""
-
-        def fits(rules_of: NeuronEvidence, windows_of: NeuronEvidence) -> bool:
-            rule, windows = self.rules(rules_of.neuron)[c], windows_of.combinations[c].strong[Split.EXPLAIN]
-            return rule is not None and bool((self.predictor(rule)(windows) > 0.5).mean() >= 0.5)
-
-        return fits(one, other) and fits(other, one)
+                    return row.neuron, rule
+        return None
 
     def _cross(
         self, evidence: NeuronEvidence, found: Mapping[SignCombination, RuleExplanation | None], split: Split

@@ -76,7 +76,9 @@ def test_shares_are_never_rounded_to_nothing(value: float | None, shown: str) ->
 
 def test_numbers_are_short() -> None:
     assert [text.number(v) for v in (-5.123, 0.0012, 12345.0, 0.0)] == ["−5.12", "+0.0012", "+1.2e+04", "+0.00"]
-    assert [text.score(v) for v in (0.914, 1.0, 0.999, 0.05, None)] == [".91", "1.0", "1.0", ".05", "–"]
+    assert [text.score(v) for v in (0.914, 1.0, 0.999, 0.05, 0.00342, None)] == [
+        ".91", "1.0", "1.0", ".050", ".0034", "–",
+    ]  # fmt: skip
     assert [duration(s) for s in (45, 600, 12000)] == ["45 s", "10 min", "3 h 20 min"]
 
 

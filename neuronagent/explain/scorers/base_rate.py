@@ -1,8 +1,9 @@
 """The base-rate view: of the corpus tokens where an explanation says "fires", in how many does it?
 
-Balanced sets flatter: a combination's strong tokens are one in hundreds. Recall is estimated from strong windows, each
-standing for as many corpus tokens as its bin of |post| holds per window sampled (the bin counts are exact). A rule can
-be run over the corpus itself, so the share q of tokens at which it fires is counted, and
+Balanced sets flatter: a combination's strong tokens are one in hundreds. The top list is extreme and no sample: each
+of its windows stands for itself alone. For all other strong tokens of the corpus (the exact histogram says how many
+there are) stand those of the sample in proportion to |post|, each weighing 1/|post|; without one there is no recall.
+A rule can be run over the corpus itself, so the share q of tokens at which it fires is counted, and
 
     precision = recall · π / q,   π = share of strong tokens in the corpus,
 
@@ -13,15 +14,11 @@ run over a corpus; its precision comes from random windows.)
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
-from numpy.typing import NDArray
 
 from neuronagent.domain import Score, Split
 from neuronagent.explain import statistics
-from neuronagent.explain.evidence import CombinationEvidence
-from neuronagent.explain.items import magnitude_bin
+from neuronagent.explain.evidence import CombinationEvidence, Strength, Window
 from neuronagent.explain.scorers.predictor import Predictor
 
 PRECISION, RECALL = "precision", "recall"
@@ -44,20 +41,18 @@ def base_rate(
     `fires` of the `tokens` of the split that the rule was run over were predicted to be strong; the split has
     `split_tokens` in all (position 0 left out).
     """
-    windows = own.strong[split]
     strong = own.strong_count(split)
-    if not windows or not strong:
-        return [_null(metric, split, len(windows), tokens, seed, judge) for metric in (RECALL, PRECISION)]
-    held = predictor(windows) > 0.5
-    bins = [magnitude_bin(window) for window in windows]
-    sampled = Counter(bins)
-    weights = np.array([own.record.histogram[split][b] / sampled[b] for b in bins], dtype=np.float64)
-    recall = weighted_share(held, weights, [w.text.text_id for w in windows], seed)
-    scores = [_score(RECALL, recall, split, len(windows), 0, seed, judge)]
+    listed, sampled = _listed(own, split), _sampled(own, split)
+    n = len(listed) + len(sampled)
+    if not strong or not n or (strong > len(listed) and not sampled):
+        reason = "no strong token was sampled beyond the top list" if strong and listed else "no strong tokens"
+        return [_null(metric, split, n, tokens, seed, judge, reason) for metric in (RECALL, PRECISION)]
+    recall, predicted = _recall(predictor, listed, sampled, strong)
+    scores = [_score(RECALL, recall, split, n, 0, seed, judge)]
     if not fires:
-        return [*scores, _null(PRECISION, split, len(windows), tokens, seed, judge, "it fires nowhere in the corpus")]
-    precision = _precision(recall, (strong / split_tokens) / (fires / tokens), max(1, int(held.sum())))
-    return [*scores, _score(PRECISION, precision, split, len(windows), tokens, seed, judge)]
+        return [*scores, _null(PRECISION, split, n, tokens, seed, judge, "it fires nowhere in the corpus")]
+    precision = _precision(recall, (strong / split_tokens) / (fires / tokens), max(1, predicted))
+    return [*scores, _score(PRECISION, precision, split, n, tokens, seed, judge)]
 
 
 def _precision(recall: statistics.Interval, ratio: float, predicted: int) -> statistics.Interval:
@@ -69,22 +64,39 @@ def _precision(recall: statistics.Interval, ratio: float, predicted: int) -> sta
     return statistics.Interval(value, min(lo, statistics.wilson(value * predicted, predicted).lo), 1.0)
 
 
-def weighted_share(
-    held: NDArray[np.bool_], weights: NDArray[np.float64], texts: list[int], seed: int
-) -> statistics.Interval:
-    """The weighted share of windows that hold, bootstrapped over texts; Wilson at the effective size if that has no
-    width (all or none hold)."""
-    share = float(weights[held].sum() / weights.sum())
-    if len(set(texts)) > 1 and 0 < share < 1:
+def _listed(own: CombinationEvidence, split: Split) -> list[Window]:
+    """The strong windows that the top list has."""
+    numbers = {entry.token_number for entry in own.record.post_by_split[split]}
+    return [w for w in own.strong[split] if _number(w) in numbers]
 
-        def statistic(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-            return (counts @ (weights * held)) / np.maximum(counts @ weights, 1e-12)
 
-        drawn = statistics.bootstrap_texts(texts, statistic, seed=seed)
-        if drawn.hi > drawn.lo:
-            return drawn
-    n = statistics.effective_size(weights, texts)
-    return statistics.wilson(min(share, 1.0) * n, n)
+def _sampled(own: CombinationEvidence, split: Split) -> list[Window]:
+    """The strong windows of the sample in proportion to |post| that the top list does not have."""
+    numbers = {entry.token_number for entry in own.record.post_by_split[split]}
+    weighted = own.sampled[split][len(own.record.uniform[split]) :]
+    return [w for w in weighted if own.strength(w) is Strength.STRONG and _number(w) not in numbers]
+
+
+def _number(window: Window) -> int:
+    return window.text.first_token + window.position
+
+
+def _recall(
+    predictor: Predictor, listed: list[Window], sampled: list[Window], strong: int
+) -> tuple[statistics.Interval, int]:
+    """Recall over `strong` tokens, and how many windows were predicted; Wilson at the sample's effective size."""
+    certain = predictor(listed) > 0.5 if listed else np.zeros(0, dtype=np.bool_)
+    if not sampled or strong <= len(listed):
+        return statistics.wilson(float(certain.sum()), len(listed)), int(certain.sum())
+    held = predictor(sampled) > 0.5
+    weights = np.array([1 / abs(w.post) for w in sampled], dtype=np.float64)
+    size = statistics.effective_size(weights, [w.text.text_id for w in sampled])
+    rest = statistics.wilson(min(1.0, float(weights[held].sum() / weights.sum())) * size, size)
+    value, lo, hi = (
+        min(1.0, (float(certain.sum()) + share * (strong - len(listed))) / strong)
+        for share in (rest.value, rest.lo, rest.hi)
+    )
+    return statistics.Interval(value, lo, hi), int(certain.sum()) + int(held.sum())
 
 
 def _score(
