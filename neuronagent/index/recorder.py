@@ -32,7 +32,7 @@ from neuronagent.layout import HISTOGRAM_BINS, LayerActivations
 
 _COMBINATIONS, _SPLITS = len(COMBINATIONS), len(SPLITS)
 _NONE = _COMBINATIONS  # the code of a token with an exact zero, and of padding
-_ELEMENTS = 1 << 19  # tokens × neurons worked on at a time: what a core's cache holds
+_ELEMENTS = 1 << 18  # tokens × neurons worked on at a time: what a core's cache holds
 _BEYOND = 3e38  # above any activation; finite, so that 0 × it is 0
 _HALF_OCTAVE = 0x800000 - (int(np.float32(2.0**0.5).view(np.int32)) & 0x7FFFFF)
 _FIRST_BIN = 2 * (127 - 10) - 1  # twice the biased exponent of the first edge, less one

@@ -207,13 +207,14 @@ def ensure_explained(explainer: Explainer, target: str, neuron: NeuronId) -> Non
         NotFoundError: no such neuron.
         StorageError: the index cannot be written.
     """
-    if is_explained(explainer, neuron):
+    scored = _scored(explainer, neuron)
+    if _wanted(explainer, neuron) <= scored:
         return
     found = explainer.explain(neuron)
     engine = open_writer(target)
     try:
         for c, explained in found.items():
-            if explained.rule is None:
+            if explained.rule is None or c in scored:
                 continue
             own = explainer.evidence(neuron).combinations[c]
             stored = Explanation(
@@ -233,16 +234,22 @@ def ensure_explained(explainer: Explainer, target: str, neuron: NeuronId) -> Non
 
 def is_explained(explainer: Explainer, neuron: NeuronId) -> bool:
     """Whether every combination that has enough examples has a scored rule of this protocol."""
-    stored = {
-        s.explanation.combination: s
-        for s in explainer.reader.explanations(neuron)
-        if s.explanation.source == "rule" and s.explanation.prompt_version == PROTOCOL
-    }
-    if not stored:
-        return False
+    return _wanted(explainer, neuron) <= _scored(explainer, neuron)
+
+
+def _wanted(explainer: Explainer, neuron: NeuronId) -> set[SignCombination]:
+    """The combinations with enough examples to explain and to score."""
     evidence = explainer.evidence(neuron)
-    wanted = [c for c, e in evidence.combinations.items() if e.enough(Split.EXPLAIN) and e.enough(Split.TEST)]
-    return all(c in stored and explainer.reader.scores(stored[c].id) for c in wanted)
+    return {c for c, e in evidence.combinations.items() if e.enough(Split.EXPLAIN) and e.enough(Split.TEST)}
+
+
+def _scored(explainer: Explainer, neuron: NeuronId) -> set[SignCombination]:
+    """The combinations whose rule of this protocol is stored with its scores."""
+    return {
+        s.explanation.combination
+        for s in explainer.reader.explanations(neuron)
+        if s.explanation.source == "rule" and s.explanation.prompt_version == PROTOCOL and explainer.reader.scores(s.id)
+    }
 
 
 def _evidence_hash(explainer: Explainer, neuron: NeuronId, combination: SignCombination) -> str:

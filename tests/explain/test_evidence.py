@@ -94,7 +94,7 @@ class Made:
         """A histogram whose 1 % edge is 4 and whose median edge is 1, unless `histogram` has another."""
         own = self.histogram.get(c)
         if own is None:
-            own = bins({1.0: 3000, 2.0: 1000, 4.0: 30})
+            own = bins({1.0: 3000, 2.9: 1000, 4.0: 30})
         lists = {split: tuple(self.entries.get((c, split), ())) for split in SPLITS}
         return record(c, dict.fromkeys(SPLITS, own), lists)
 

@@ -24,11 +24,11 @@ ids = st.integers(1, len(VOCABULARY) - 1)
 a_text = st.lists(ids, max_size=30).map(lambda tokens: [BOS, *tokens])
 some_texts = st.lists(a_text, min_size=1, max_size=5)
 sets = st.lists(ids, min_size=1, max_size=4, unique=True).map(lambda found: tuple((t,) for t in found))
+pairs = st.lists(st.tuples(ids, ids), min_size=1, max_size=4).map(tuple)
 conditions = st.one_of(
     st.sampled_from(list(shape_conditions())),
-    st.builds(lambda kind, tokens: Condition(kind=kind, tokens=tokens), st.sampled_from(["token", "previous"]), sets),
-    st.builds(lambda tokens: Condition(kind="nearby", tokens=tokens), sets),
-    st.builds(lambda pairs: Condition(kind="pair", tokens=tuple(pairs)), st.lists(st.tuples(ids, ids), min_size=1)),
+    st.builds(Condition, kind=st.sampled_from(["token", "previous", "nearby"]), tokens=sets),
+    st.builds(Condition, kind=st.just("pair"), tokens=pairs),
 )
 
 

@@ -1,0 +1,348 @@
+"""Scorers: against double loops, against exhaustive truth on the planted corpus, and honest where nothing is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neuronagent.domain import COMBINATIONS, NeuronId, Score, SignCombination, Split, Text
+from neuronagent.explain.evidence import CombinationEvidence, Strength, Window
+from neuronagent.explain.items import N0, N1, ItemSets, item_sets, magnitude_bin, spread
+from neuronagent.explain.scorers import cross_combination, predictor
+from neuronagent.explain.scorers.base_rate import CORPUS, PRECISION, RECALL, base_rate
+from neuronagent.explain.scorers.cross_combination import PAIRWISE, WHICH, confusion
+from neuronagent.explain.scorers.detection import AUROC, BALANCED_ACCURACY, STRONGEST, detection
+from neuronagent.explain.scorers.predictor import Predictor
+from neuronagent.explain.verdict import TOKEN_LIST_CONTROL
+from neuronagent.service.explain import Explainer
+from neuronagent.store.reader import IndexReader
+from tests.known_index import known, world
+
+PP, PM, MP, MM = COMBINATIONS
+LAYER_0 = [NeuronId(0, index) for index in range(16)]
+
+# Windows whose score is written on them: the predictor reads it from `post`
+
+
+def window(value: float, text: int, combination: SignCombination = PP) -> Window:
+    passage = Text(text_id=text, document="d", split=Split.TEST, first_token=10 * text, token_ids=tuple(range(10)))
+    return Window(text=passage, position=5, combination=combination, post=value)
+
+
+def windows(values: Sequence[float], first: int = 0, combination: SignCombination = PP) -> tuple[Window, ...]:
+    return tuple(window(value, first + number, combination) for number, value in enumerate(values))
+
+
+def reads_post(shown: Sequence[Window]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.array([w.post for w in shown], dtype=np.float64)
+
+
+def scaled(factor: float) -> Predictor:
+    return lambda shown: factor * reads_post(shown)
+
+
+def coarsely(shown: Sequence[Window]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.round(reads_post(shown))
+
+
+def sets(positive: Sequence[float], negative: Sequence[float]) -> ItemSets:
+    return ItemSets(
+        positive=windows(positive), negative={N0: windows(negative, first=1000)}, missing={N1: "no other combination"}
+    )
+
+
+def scored(
+    items: ItemSets,
+    controls: Mapping[str, Predictor] | None = None,
+    reported: Mapping[str, Predictor] | None = None,
+) -> dict[tuple[str, str], Score]:
+    found = detection(
+        reads_post, items, controls or {"empty": predictor.empty}, reported or {},
+        split=Split.TEST, seed=3, judge="rule",
+    )  # fmt: skip
+    assert all(score.split is Split.TEST and score.judge == "rule" and score.seed == 3 for score in found)
+    return {(score.metric, score.negative_set): score for score in found}
+
+
+def double_loop(positive: Sequence[float], negative: Sequence[float]) -> float:
+    return sum((p > n) + (p == n) / 2 for p in positive for n in negative) / len(positive) / len(negative)
+
+
+values = st.lists(st.sampled_from([0.0, 0.2, 0.5, 0.51, 0.8, 1.0]), min_size=2, max_size=25)
+
+# Detection
+
+
+@given(values, values)
+@settings(max_examples=30, deadline=None)
+def test_detection_is_the_share_of_pairs_in_the_right_order(positive: list[float], negative: list[float]) -> None:
+    found = scored(sets(positive, negative))[AUROC, N0]
+    assert found.value == pytest.approx(double_loop(positive, negative))
+    assert found.lo is not None
+    assert found.hi is not None
+    assert found.value is not None
+    assert found.lo <= found.value <= found.hi
+    assert found.hi > found.lo or found.value == 0.5
+    assert (found.n_pos, found.n_neg) == (len(positive), len(negative))
+
+
+@given(values, values)
+@settings(max_examples=30, deadline=None)
+def test_balanced_accuracy_is_the_mean_of_two_shares_at_one_half(positive: list[float], negative: list[float]) -> None:
+    found = scored(sets(positive, negative))[BALANCED_ACCURACY, N0]
+    hits = sum(value > 0.5 for value in positive) / len(positive)
+    refused = sum(value <= 0.5 for value in negative) / len(negative)
+    assert found.value == pytest.approx((hits + refused) / 2)
+
+
+def test_a_set_that_is_missing_has_a_score_without_a_value_and_with_the_reason() -> None:
+    found = scored(sets([1.0, 0.9], [0.1, 0.2]))[AUROC, N1]
+    assert (found.value, found.lo, found.hi, found.reason) == (None, None, None, "no other combination")
+    assert (found.n_pos, found.n_neg) == (2, 0)
+
+
+def test_without_positives_no_set_has_a_value_and_all_say_why() -> None:
+    found = scored(ItemSets(positive=(), negative={N0: windows([0.1])}, missing={}))
+    assert [(s.value, s.reason) for s in found.values()] == [(None, "no strong tokens in test")]
+
+
+def test_the_empty_control_is_at_exactly_one_half() -> None:
+    (empty, strongest) = scored(sets([1.0, 0.9, 0.4], [0.1, 0.2, 0.6]))[AUROC, N0].controls
+    assert (empty.kind, empty.value) == ("empty", 0.5)
+    assert (strongest.kind, strongest.value) == (STRONGEST, 0.5)
+    assert empty.lift == pytest.approx(double_loop([1.0, 0.9, 0.4], [0.1, 0.2, 0.6]) - 0.5)
+
+
+def test_the_strongest_control_is_the_best_of_those_that_compete_and_the_token_list_does_not() -> None:
+    items = sets([1.0, 0.9, 0.8, 0.7], [0.1, 0.2, 0.3, 0.75])
+    controls = {"empty": predictor.empty, "backwards": scaled(-1.0), "coarse": coarsely}
+    found = scored(items, controls, {TOKEN_LIST_CONTROL: reads_post})[AUROC, N0]
+    rows = {control.kind: control for control in found.controls}
+    assert list(rows) == ["empty", "backwards", "coarse", STRONGEST, TOKEN_LIST_CONTROL]
+    assert rows[STRONGEST].value == rows["coarse"].value == pytest.approx(0.875)
+    assert rows["backwards"].value == pytest.approx(1 - double_loop([1.0, 0.9, 0.8, 0.7], [0.1, 0.2, 0.3, 0.75]))
+    assert rows[TOKEN_LIST_CONTROL].lift == 0.0
+    assert rows[STRONGEST].lift == pytest.approx((found.value or 0) - 0.875)
+    assert (rows[STRONGEST].lift_lo or 0) <= (rows["coarse"].lift_lo or 0)
+
+
+def test_a_score_is_the_same_every_time_it_is_taken() -> None:
+    items = sets([1.0, 0.9, 0.4, 0.3], [0.1, 0.2, 0.6])
+    assert scored(items) == scored(items)
+
+
+# Items
+
+
+@pytest.mark.parametrize("neuron", LAYER_0[:5], ids=str)
+def test_items_are_what_the_protocol_says_of_each_set(explainer: Explainer, neuron: NeuronId) -> None:
+    evidence = explainer.evidence(neuron)
+    for c, own in evidence.combinations.items():
+        for split in Split:
+            items = item_sets(evidence, c, split)
+            assert all(own.strength(w) is Strength.STRONG for w in items.positive)
+            assert len({w.text.text_id for w in items.positive}) == len(items.positive) <= 20
+            random = items.negative.get(N0, ())
+            assert len(random) <= 20
+            assert all(own.strength(w) is Strength.WEAK and w in evidence.random[split] for w in random)
+            others = items.negative.get(N1, ())
+            assert all(w.combination is not c for w in others)
+            for d in COMBINATIONS:
+                expected = 0 if d is c else min(7, len(evidence.combinations[d].strong[split]))
+                assert sum(w.combination is d for w in others) == expected
+            assert set(items.missing) == {N0, N1} - set(items.negative)
+            every = (*items.positive, *random, *others)
+            assert all(w.text.split is split for w in every)
+
+
+@given(st.lists(st.floats(0.01, 50), max_size=40), st.integers(1, 20))
+def test_windows_are_taken_in_turn_from_the_bins(posts: list[float], n: int) -> None:
+    shown = windows(sorted(posts, reverse=True))
+    taken = spread(shown, n)
+    assert len(taken) == min(n, len(shown))
+    counts = {b: sum(magnitude_bin(w) == b for w in taken) for b in {magnitude_bin(w) for w in shown}}
+    for b, count in counts.items():
+        available = sum(magnitude_bin(w) == b for w in shown)
+        assert count == available or count >= max(counts.values()) - 1
+
+
+# Base rate
+
+
+def exhaustive(explainer: Explainer, neuron: NeuronId, c: SignCombination) -> tuple[float, float]:
+    """Precision and recall of the rule over every token of the test split, by the oracle's activations."""
+    rule, own = explainer.rules(neuron)[c], explainer.evidence(neuron).combinations[c]
+    assert rule is not None
+    assert own.tau is not None
+    truth = known(neuron)
+    held = truth.within(Split.TEST)
+    fires = rule.predict(explainer.test_positions) > 0.5
+    assert len(fires) == held.sum()
+    assert explainer.test_positions.back(0).tolist() == truth.token[held].tolist()
+    strong = ((truth.combination == c.position) & (np.abs(truth.post) >= own.tau * (1 - 1e-6)))[held]
+    both = (fires & strong).sum()
+    return float(both / fires.sum()), float(both / strong.sum())
+
+
+def test_precision_and_recall_of_the_whole_corpus_lie_within_their_intervals(explainer: Explainer) -> None:
+    """In 95 % of units, give or take what chance does to as many as there are; and every interval has a width."""
+    inside: list[bool] = []
+    told: list[str] = []
+    for neuron in LAYER_0:
+        for c, found in explainer.explain(neuron).items():
+            scores = {s.metric: s for s in found.scores if s.negative_set == CORPUS}
+            for metric, true in zip(
+                (PRECISION, RECALL), exhaustive(explainer, neuron, c) if scores else (), strict=False
+            ):
+                score = scores[metric]
+                if score.value is None:
+                    assert score.reason
+                    continue
+                assert score.lo is not None
+                assert score.hi is not None
+                assert 0 <= score.lo < score.hi <= 1
+                assert score.lo <= score.value <= score.hi
+                inside.append(score.lo - 1e-9 <= true <= score.hi + 1e-9)
+                told.append(
+                    f"{neuron} {c.value} {metric} {score.value:.2f} [{score.lo:.2f}, {score.hi:.2f}] {true:.2f}"
+                )
+    assert len(inside) >= 40
+    missed = [line for line, held in zip(told, inside, strict=True) if not held]
+    assert np.mean(inside) >= 0.88, "\n".join(missed)
+
+
+def own_evidence(explainer: Explainer) -> CombinationEvidence:
+    return explainer.evidence(NeuronId(0, 1)).combinations[PP]
+
+
+def corpus_scores(own: CombinationEvidence, predict: Predictor, fires: int) -> dict[str, Score]:
+    found = base_rate(
+        predict, own, fires=fires, tokens=1000, split_tokens=10_000, split=Split.TEST, seed=0, judge="rule"
+    )
+    return {score.metric: score for score in found}
+
+
+def test_a_rule_that_always_holds_has_all_the_recall_and_the_base_rate_for_precision(explainer: Explainer) -> None:
+    own = own_evidence(explainer)
+    found = corpus_scores(own, lambda w: np.ones(len(w)), fires=1000)
+    assert found[RECALL].value == pytest.approx(1.0)
+    assert found[PRECISION].value == pytest.approx(own.strong_count(Split.TEST) / 10_000)
+
+
+def test_a_precision_of_one_has_a_lower_limit(explainer: Explainer) -> None:
+    found = corpus_scores(own_evidence(explainer), lambda w: np.ones(len(w)), fires=1)[PRECISION]
+    assert (found.value, found.hi) == (1.0, 1.0)
+    assert found.lo is not None
+    assert 0.5 < found.lo < 1
+
+
+def test_a_rule_that_never_fires_has_no_precision_and_says_why(explainer: Explainer) -> None:
+    found = corpus_scores(own_evidence(explainer), lambda w: np.zeros(len(w)), fires=0)
+    assert found[RECALL].value == 0.0
+    assert (found[RECALL].hi or 0) > 0
+    assert (found[PRECISION].value, found[PRECISION].reason) == (None, "it fires nowhere in the corpus")
+
+
+def test_without_strong_tokens_both_are_null_with_the_reason(explainer: Explainer) -> None:
+    own = explainer.evidence(NeuronId(0, 1)).combinations[PM]
+    found = corpus_scores(own, lambda w: np.ones(len(w)), fires=5)
+    assert {score.reason for score in found.values()} == {"no strong tokens"}
+    assert [score.value for score in found.values()] == [None, None]
+
+
+# Cross-combination
+
+tables = st.integers(2, 4).flatmap(
+    lambda k: st.lists(
+        st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=k, max_size=k), min_size=1, max_size=6),
+        min_size=k,
+        max_size=k,
+    )
+)
+"""For each of k combinations its windows, each with a score by each of the k explanations."""
+
+
+def laid_out(table: list[list[list[float]]]) -> tuple[list[Predictor], list[tuple[Window, ...]]]:
+    shown = [windows([0.0] * len(rows), first=100 * place) for place, rows in enumerate(table)]
+    score_of = {
+        w.text.text_id: row
+        for group, rows in zip(shown, table, strict=True)
+        for w, row in zip(group, rows, strict=True)
+    }
+
+    def explanation(column: int) -> Predictor:
+        return lambda some: np.array([score_of[w.text.text_id][column] for w in some], dtype=np.float64)
+
+    return [explanation(column) for column in range(len(table))], shown
+
+
+@given(tables)
+def test_each_window_goes_to_the_explanations_that_score_it_highest_ties_shared(table: list[list[list[float]]]) -> None:
+    predictors, shown = laid_out(table)
+    counts = confusion(predictors, shown)
+    expected = [[0.0] * len(table) for _ in table]
+    for place, rows in enumerate(table):
+        for row in rows:
+            best = [column for column, value in enumerate(row) if value == max(row)]
+            for column in best:
+                expected[place][column] += 1 / len(best)
+    np.testing.assert_allclose(counts, expected)
+    np.testing.assert_allclose(counts.sum(axis=1), [len(rows) for rows in table])
+
+
+@given(tables)
+@settings(max_examples=40, deadline=None)
+def test_overall_is_the_mean_share_that_goes_to_its_own_and_pairs_are_auroc(table: list[list[list[float]]]) -> None:
+    predictors, shown = laid_out(table)
+    order = COMBINATIONS[: len(table)]
+    scores = cross_combination.cross_combination(
+        dict(zip(order, predictors, strict=True)), dict(zip(order, shown, strict=True)),
+        split=Split.TEST, seed=0, judge="rule",
+    )  # fmt: skip
+    counts = confusion(predictors, shown)
+    own = [counts[place, place] / len(rows) for place, rows in enumerate(table)]
+    overall = cross_combination.overall(scores)
+    assert overall is not None
+    assert overall.value == pytest.approx(np.mean(own))
+    assert overall.lo <= overall.value <= overall.hi
+    for place, c in enumerate(order):
+        which = [s.value for s in scores[c] if s.metric == WHICH]
+        assert sum(value or 0 for value in which) == pytest.approx(1)
+        for other, d in enumerate(order):
+            if d is not c:
+                pair = next(s for s in scores[c] if s.metric == PAIRWISE and s.negative_set == d.value)
+                columns = [[row[place] for row in table[group]] for group in (place, other)]
+                assert pair.value == pytest.approx(double_loop(*columns))
+
+
+def test_a_single_combination_has_nothing_to_be_told_apart_from() -> None:
+    found = cross_combination.cross_combination(
+        {PP: reads_post}, {PP: windows([1.0])}, split=Split.TEST, seed=0, judge="rule"
+    )
+    assert found == {PP: []}
+    assert cross_combination.overall(found) is None
+    assert cross_combination.not_told_apart(found) == []
+
+
+@pytest.mark.parametrize(
+    ("there", "back", "unclear"), [(0.4, 0.5, True), (0.4, 0.6, False), (0.6, 0.4, False), (0.6, 0.6, False)]
+)
+def test_combinations_are_not_told_apart_only_if_neither_way_is_above_one_half(
+    there: float, back: float, unclear: bool
+) -> None:
+    def pair(other: SignCombination, lo: float) -> Score:
+        return Score(
+            metric=PAIRWISE, negative_set=other.value, split=Split.TEST, value=0.7, lo=lo, hi=0.9, n_pos=9, n_neg=9
+        )
+
+    scores = {MP: [pair(MM, there)], MM: [pair(MP, back)]}
+    assert cross_combination.not_told_apart(scores) == ([(MP, MM)] if unclear else [])
+
+
+def test_the_explainer_reads_the_whole_test_split_when_it_is_small(explainer: Explainer) -> None:
+    with IndexReader.open(world().db) as reader:
+        assert len(explainer.test_positions) == int(reader.token_counts(Split.TEST).sum())
