@@ -233,6 +233,30 @@ def test_a_rule_that_always_holds_has_all_the_recall_and_the_base_rate_for_preci
     assert found[PRECISION].value == pytest.approx(own.strong_count(Split.TEST) / 10_000)
 
 
+def test_a_window_of_the_top_list_stands_for_itself_alone(explainer: Explainer) -> None:
+    """Half an octave of strong tokens is not what its sixteen strongest are."""
+    checked = 0
+    for neuron in LAYER_0:
+        for own in explainer.evidence(neuron).combinations.values():
+            top = {entry.token_number for entry in own.record.post_by_split[Split.TEST]}
+            listed = [w for w in own.strong[Split.TEST] if number(w) in top]
+
+            def on_the_list(
+                shown: Sequence[Window], top: set[int] = top
+            ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+                return np.array([number(w) in top for w in shown], dtype=np.float64)
+
+            recall = corpus_scores(own, on_the_list, fires=10)[RECALL]
+            if recall.value is not None and own.strong_count(Split.TEST) > len(listed):
+                assert recall.value == pytest.approx(len(listed) / own.strong_count(Split.TEST))
+                checked += 1
+    assert checked >= 20
+
+
+def number(window: Window) -> int:
+    return window.text.first_token + window.position
+
+
 def test_a_precision_of_one_has_a_lower_limit(explainer: Explainer) -> None:
     found = corpus_scores(own_evidence(explainer), lambda w: np.ones(len(w)), fires=1)[PRECISION]
     assert (found.value, found.hi) == (1.0, 1.0)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from neuronagent.domain import Score, ScoreControl, Split
 from neuronagent.explain import statistics
 from neuronagent.explain.evidence import Window
@@ -99,8 +97,3 @@ def _controls(
 
 def _row(kind: str, value: float, lift: statistics.Interval) -> ScoreControl:
     return ScoreControl(kind=kind, value=value, lift=lift.value, lift_lo=lift.lo, lift_hi=lift.hi)
-
-
-def finite(value: float | None) -> float | None:
-    """A number, or None where there is none."""
-    return value if value is not None and np.isfinite(value) else None

@@ -1,0 +1,43 @@
+"""Intervals, tests and lifts for the score of one explanation, where samples are small.
+
+Scores rest on some twenty windows of a kind, so every interval here is chosen by what it covers at that size:
+
+1. rates and what is linear in them: Wilson or Clopper-Pearson, combined by MOVER;
+2. AUROC: Newcombe's score-type interval (`auroc_interval` has the measured coverage), never of zero width;
+3. what has no formula (AUPRC, weighted precision and recall, lifts): percentile bootstrap over *texts*, since
+   windows of one text are not independent, with a bound in place of an interval that came out without width.
+
+Arrays of scores are one-dimensional and finite. Empty input, shapes that do not fit and NaN raise ValueError:
+a caller stores a score without value and with the message as its reason. Nothing here knows what a neuron is.
+"""
+
+from __future__ import annotations
+
+from neuronagent.explain.statistics.base_rate import PrecisionRecall, auprc, effective_size, weighted_precision_recall
+from neuronagent.explain.statistics.common import Array, Interval
+from neuronagent.explain.statistics.lifts import Lift, lift
+from neuronagent.explain.statistics.multiple import benjamini_hochberg
+from neuronagent.explain.statistics.ranking import auroc, auroc_interval, permutation_p
+from neuronagent.explain.statistics.rates import balanced_accuracy, exact_binomial, mean_recall, mover, wilson
+from neuronagent.explain.statistics.resampling import bootstrap_texts
+
+__all__ = [
+    "Array",
+    "Interval",
+    "Lift",
+    "PrecisionRecall",
+    "auprc",
+    "auroc",
+    "auroc_interval",
+    "balanced_accuracy",
+    "benjamini_hochberg",
+    "bootstrap_texts",
+    "effective_size",
+    "exact_binomial",
+    "lift",
+    "mean_recall",
+    "mover",
+    "permutation_p",
+    "weighted_precision_recall",
+    "wilson",
+]

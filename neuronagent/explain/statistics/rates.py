@@ -1,0 +1,101 @@
+"""Rates and what is linear in them: Wilson, Clopper-Pearson, MOVER."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from neuronagent.explain.statistics.common import Interval, bisect, normal_quantile
+
+
+def _check_rate(successes: float, n: float) -> None:
+    if n <= 0:
+        raise ValueError("no trials: a rate of nothing is undefined")
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes among {n} trials")
+
+
+def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
+    """A rate p̂ = successes/n with the score interval of Wilson (1927).
+
+    Limits are the roots p of (p̂ − p)² = z²·p(1−p)/n, so the width is never zero. Fractions are allowed: an effective
+    sample size need not be whole.
+
+    Raises:
+        ValueError: no trials, or successes outside of 0…n.
+    """
+    _check_rate(successes, n)
+    z, rate = normal_quantile(level), successes / n
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    return Interval(rate, max(0.0, min(centre - half, rate)), min(1.0, max(centre + half, rate)))
+
+
+def exact_binomial(successes: int, n: int, level: float = 0.95) -> Interval:
+    """A rate with the exact interval of Clopper and Pearson (1934); it covers at least `level`, usually more.
+
+    lo solves P(X ≥ successes | lo) = (1−level)/2 and hi solves P(X ≤ successes | hi) = (1−level)/2, by bisection.
+
+    Raises:
+        ValueError: no trials, or successes outside of 0…n.
+    """
+    _check_rate(successes, n)
+    normal_quantile(level)
+    tail, rate = (1 - level) / 2, successes / n
+    coefficients = np.array([math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(n + 1)])
+    counts = np.arange(n + 1)
+
+    def probability(p: float, chosen: slice) -> float:
+        logs = coefficients[chosen] + counts[chosen] * math.log(p) + (n - counts[chosen]) * math.log1p(-p)
+        return float(np.exp(logs).sum())
+
+    lo = 0.0 if successes == 0 else bisect(lambda p: probability(p, slice(successes, None)) > tail, 0.0, rate)
+    hi = 1.0 if successes == n else bisect(lambda p: probability(p, slice(successes + 1)) > tail, 1.0, rate)
+    return Interval(rate, lo, hi)
+
+
+def mover(estimates: Sequence[Interval], weights: Sequence[float]) -> Interval:
+    """Σ w_i·θ_i of independent estimates, by the method of variance estimates recovery (Zou and Donner 2008).
+
+    lo = θ − √Σ (w_i·θ_i − the lower end of w_i·[lo_i, hi_i])², and likewise hi: each limit uses the variance that the
+    part's own limit on that side implies. A negative weight swaps a part's ends, so that differences work.
+
+    Raises:
+        ValueError: no estimate, or not one weight for each.
+    """
+    if not estimates or len(estimates) != len(weights):
+        raise ValueError(f"{len(estimates)} estimates with {len(weights)} weights cannot be summed")
+    parts = [(w * e.value, *sorted((w * e.lo, w * e.hi))) for e, w in zip(estimates, weights, strict=True)]
+    value = math.fsum(part[0] for part in parts)
+    return Interval(
+        value, value - math.hypot(*(p[0] - p[1] for p in parts)), value + math.hypot(*(p[2] - p[0] for p in parts))
+    )
+
+
+def _within_unit(interval: Interval) -> Interval:
+    return Interval(min(1.0, interval.value), max(0.0, interval.lo), min(1.0, interval.hi))
+
+
+def balanced_accuracy(
+    hits: float, n_pos: float, correct_rejections: float, n_neg: float, level: float = 0.95
+) -> Interval:
+    """(hits/n_pos + correct_rejections/n_neg)/2 with the MOVER interval on Wilson limits (Newcombe 1998, method 10).
+
+    Raises:
+        ValueError: no positives or no negatives.
+    """
+    return mean_recall((hits, correct_rejections), (n_pos, n_neg), level)
+
+
+def mean_recall(hits: Sequence[float], totals: Sequence[float], level: float = 0.95) -> Interval:
+    """The mean over k classes of hits_i/totals_i, MOVER on Wilson limits; chance is 1/k.
+
+    Raises:
+        ValueError: no class, a class without items, or lists of unlike length.
+    """
+    if not hits or len(hits) != len(totals):
+        raise ValueError(f"hits of {len(hits)} classes and totals of {len(totals)}")
+    recalls = [wilson(h, n, level) for h, n in zip(hits, totals, strict=True)]
+    return _within_unit(mover(recalls, [1 / len(recalls)] * len(recalls)))
