@@ -141,7 +141,7 @@ class RuleExplanation:
 class Background:
     """The corpus that rules are measured against: a fixed part of the explain split, and all of its token counts."""
 
-    def __init__(self, shapes: TokenShapes, texts: Iterable[Text], token_counts: NDArray[np.int64]) -> None:
+    def __init__(self, shapes: TokenShapes, texts: Sequence[Text], token_counts: NDArray[np.int64]) -> None:
         self.shapes = shapes
         chosen = [text.token_ids for text in take_tokens(texts, _BACKGROUND_TOKENS)]
         everywhere = Positions.of_texts(chosen, shapes)
@@ -156,13 +156,10 @@ class Background:
         return float(np.logical_and.reduce([condition.holds(self.positions) for condition in conditions]).mean())
 
 
-def take_tokens(texts: Iterable[Text], budget: int) -> Iterable[Text]:
-    """Texts up to a number of tokens."""
-    for text in texts:
-        if budget <= 0:
-            return
-        budget -= len(text.token_ids)
-        yield text
+def take_tokens(texts: Sequence[Text], budget: int) -> Sequence[Text]:
+    """Texts of about `budget` tokens at most, evenly spaced over all of them."""
+    total = sum(len(text.token_ids) for text in texts)
+    return texts[:: max(1, math.ceil(total / budget))]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ index = neuronagent.open("model.db")
 neuron = index.neuron("2.310")
 neuron.record.geometry.cos_in_out
 neuron.examples("gate+_in-", limit=5)
-index.search(io_class="depletion", sort="cos_in_out")
+index.search(io_classes=("depletion",), sort="cos_in_out")
 index.explain("2.310")
 index.to_pandas()
 """

@@ -246,7 +246,7 @@ def _explained(
             "created": explanation.created,
             "claims": dict(said.claims),
         },
-        "scores": [score_view(s.score, reading=s.reading, protocol=s.protocol_version) for s in scores],
+        "scores": [score_view(s) for s in scores],
         "verdict": verdict_of(explanation, scores),
         "reason": None,
     }
@@ -258,8 +258,10 @@ def verdict_of(explanation: StoredExplanation, scores: Sequence[StoredScore]) ->
     return verdict([s.score for s in scores], enough=True, is_rule=is_rule).value
 
 
-def score_view(score: Score, *, reading: int | None, protocol: str) -> dict[str, Any]:
-    """One score; `reading` says how often the unit's test items had been read, this time included."""
+def score_view(stored: StoredScore) -> dict[str, Any]:
+    """One score; `reading` says how often the unit's test items had been read, this time included, `tau` from which
+    |post| on a token counted as strong."""
+    score = stored.score
     return {
         "metric": score.metric,
         "negative_set": score.negative_set,
@@ -275,8 +277,9 @@ def score_view(score: Score, *, reading: int | None, protocol: str) -> dict[str,
         "view": score.view,
         "judge": score.judge,
         "seed": score.seed,
-        "reading": reading,
-        "protocol": protocol,
+        "reading": stored.reading,
+        "protocol": stored.protocol_version,
+        "tau": stored.tau,
         "controls": [
             {"kind": c.kind, "value": c.value, "lift": c.lift, "lift_lo": c.lift_lo, "lift_hi": c.lift_hi}
             for c in score.controls

@@ -1,7 +1,7 @@
 """`make bench`: how long what users wait for takes, and what the recorder adds to a bare forward pass.
 
-Whole processes are timed as a shell would, medians of several runs; ratios are measured side by side in one run. Nothing
-is asserted: machines differ. The table goes to stdout and `bench.json` beside it holds the numbers.
+Whole processes are timed as a shell would, medians of several runs; ratios are measured side by side in one run.
+Nothing is asserted: machines differ. The table goes to stdout and `bench.json` beside it holds the numbers.
 """
 
 from __future__ import annotations
