@@ -157,6 +157,8 @@ def _base_rate(scores: Sequence[View]) -> str:
         own = found.get(metric)
         if own is not None and own["value"] is not None:
             lines.append(f"{metric:<9} {text.score(own['value'])} {text.interval(own['lo'], own['hi'])}")
+        elif own is not None and own["lo"] is not None:  # limits without an estimate
+            lines.append(f"{metric:<9} {text.score(own['lo'])} to {text.score(own['hi'])}")
     return "\n".join(lines) or "–"
 
 

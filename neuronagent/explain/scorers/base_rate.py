@@ -2,7 +2,8 @@
 
 Balanced sets flatter: a combination's strong tokens are one in hundreds. The top list is extreme and no sample: each
 of its windows stands for itself alone. For all other strong tokens of the corpus (the exact histogram says how many
-there are) stand those of the sample in proportion to |post|, each weighing 1/|post|; without one there is no recall.
+there are) stand those of the sample in proportion to |post|, each weighing 1/|post|. Without one recall has no value,
+only limits: the rule holds at none or at all of the strong tokens that nobody has seen.
 A rule can be run over the corpus itself, so the share q of tokens at which it fires is counted, and
 
     precision = recall · π / q,   π = share of strong tokens in the corpus,
@@ -14,6 +15,8 @@ run over a corpus; its precision comes from random windows.)
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from neuronagent.domain import Score, Split
@@ -23,6 +26,8 @@ from neuronagent.explain.scorers.predictor import Predictor
 
 PRECISION, RECALL = "precision", "recall"
 CORPUS = "corpus"
+_NOWHERE = "it fires nowhere in the corpus"
+_UNSAMPLED = "no strong token was sampled beyond the top list: lo and hi are limits, not an interval"
 
 
 def base_rate(
@@ -44,13 +49,20 @@ def base_rate(
     strong = own.strong_count(split)
     listed, sampled = _listed(own, split), _sampled(own, split)
     n = len(listed) + len(sampled)
-    if not strong or not n or (strong > len(listed) and not sampled):
-        reason = "no strong token was sampled beyond the top list" if strong and listed else "no strong tokens"
-        return [_null(metric, split, n, tokens, seed, judge, reason) for metric in (RECALL, PRECISION)]
+    if not strong or not n:
+        return [_null(metric, split, n, tokens, seed, judge, "no strong tokens") for metric in (RECALL, PRECISION)]
+    if strong > len(listed) and not sampled:
+        certain = int((predictor(listed) > 0.5).sum())
+        limits = (certain / strong, (certain + strong - len(listed)) / strong)
+        recall_row = replace(_null(RECALL, split, n, 0, seed, judge, _UNSAMPLED), lo=limits[0], hi=limits[1])
+        if not fires:
+            return [recall_row, _null(PRECISION, split, n, tokens, seed, judge, _NOWHERE)]
+        lo, hi = (min(1.0, limit * (strong / split_tokens) / (fires / tokens)) for limit in limits)
+        return [recall_row, replace(_null(PRECISION, split, n, tokens, seed, judge, _UNSAMPLED), lo=lo, hi=hi)]
     recall, predicted = _recall(predictor, listed, sampled, strong)
     scores = [_score(RECALL, recall, split, n, 0, seed, judge)]
     if not fires:
-        return [*scores, _null(PRECISION, split, n, tokens, seed, judge, "it fires nowhere in the corpus")]
+        return [*scores, _null(PRECISION, split, n, tokens, seed, judge, _NOWHERE)]
     precision = _precision(recall, (strong / split_tokens) / (fires / tokens), max(1, predicted))
     return [*scores, _score(PRECISION, precision, split, n, tokens, seed, judge)]
 
