@@ -218,6 +218,7 @@ class Condition:
 def quote(token: str) -> str:
     """A token for a sentence: in backquotes, with its line breaks and other controls made visible."""
     shown = token.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    shown = shown.replace("`", "\\x60")
     shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown)
     return f"`{shown}`"
 
