@@ -16,7 +16,7 @@ Db = Annotated[
         "--db",
         metavar="PATH",
         envvar=DB_VARIABLE,
-        help="The index: a file or postgresql://… (default: the only one in the data folder; a new one there for `index`).",
+        help="The index: a file or postgresql://… (default: the only one in the data folder; for `index` a new one).",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a card.")]
