@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from neuronagent import hashing
 from neuronagent.domain import SPLITS, Split
 from neuronagent.errors import CorpusError, IndexMismatchError, StorageError, UsageError
 from neuronagent.hashing import split_of, uniform_bits, uniform_hash
@@ -246,7 +247,7 @@ def test_the_smallest_and_the_largest_hash_are_inside_the_open_interval(monkeypa
     def fixed(_salt: str, _numbers: Any) -> Any:
         return extremes
 
-    monkeypatch.setattr(corpus_module, "_hash64", fixed)
+    monkeypatch.setattr(hashing, "_hash64", fixed)
     low, high = uniform_hash("", N).tolist()
     assert 0 < low < high < 1
     assert uniform_bits("", N).tolist() == [0, 2**31 - 1]
