@@ -31,7 +31,7 @@ class _View(Index):
         self.target, self.reader, self.info = target, opened.reader, opened.info
         self._record = opened.record
         self._texts = {}
-        self._token_text = {}
+        self._token_bytes = {}
 
     def neuron(self, neuron: str | NeuronId) -> Neuron:
         identifier = neuron if isinstance(neuron, NeuronId) else NeuronId.parse(neuron)

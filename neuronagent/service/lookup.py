@@ -114,7 +114,7 @@ class Index:
         self.target = target
         self.reader = IndexReader.open(target)
         self._texts: dict[int, Text] = {}
-        self._token_text: dict[int, str] = {}
+        self._token_bytes: dict[int, bytes | None] = {}
 
     def __enter__(self) -> Index:
         return self
@@ -191,10 +191,6 @@ class Index:
         """Token ids as text; bytes that are no UTF-8 become U+FFFD."""
         self._load_tokens(ids)
         return b"".join(self._token_bytes[i] or b"" for i in ids).decode("utf-8", errors="replace")
-
-    @cached_property
-    def _token_bytes(self) -> dict[int, bytes | None]:
-        return {}
 
     def _load_tokens(self, ids: Iterable[int]) -> None:
         missing = sorted({i for i in ids if i not in self._token_bytes})
