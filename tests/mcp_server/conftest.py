@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from mcp import Client
-from sample import write_sample
 
 from neuronagent.mcp_server.server import build_server
+from tests.mcp_server.sample import write_sample
 
 
 @pytest.fixture

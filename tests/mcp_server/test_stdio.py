@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipe import INITIALIZE, ROOT, Pipe
-from sample import write_sample
+from tests.mcp_server.pipe import INITIALIZE, ROOT, Pipe
+from tests.mcp_server.sample import write_sample
 
 WEIGHTS = {"name": "neuron_weights", "arguments": {"neuron": "0.1"}}
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import anyio
 import pytest
-from conftest import asked, refused
 from mcp import Client
-from sample import MODEL, weights_only
 
 from neuronagent.mcp_server.core import CoreTools
 from neuronagent.mcp_server.server import build_server
+from tests.mcp_server.conftest import asked, refused
+from tests.mcp_server.sample import MODEL, weights_only
 
 pytestmark = pytest.mark.anyio
 TOOLS = [tool.name for tool in CoreTools("unused").tools()]

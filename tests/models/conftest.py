@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import SPECS, Spec, save_tiny
 
 from neuronagent.models.bridge import load_model
 from neuronagent.models.gated import GatedModel
+from tests.models.tiny_models import SPECS, Spec, save_tiny
 
 torch.set_num_threads(1)
 

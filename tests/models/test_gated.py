@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import D_MLP, D_MODEL, LAYERS, ROWS, SPECS, Spec
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from neuronagent.errors import ModelError, NotFoundError, UnsupportedArchitectureError
 from neuronagent.models.bridge import load_model
 from neuronagent.models.gated import GatedModel, fold
+from tests.models.tiny_models import D_MLP, D_MODEL, LAYERS, ROWS, SPECS, Spec
 
 LENGTHS = (12, 5, 9)
 PAD = 2

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import ROWS, SPECS, save_tiny, sentencepiece
 from torch import Tensor
 
 from neuronagent.errors import ModelError, UnsupportedArchitectureError, UsageError
 from neuronagent.models.bridge import load_model
 from neuronagent.models.gated import GatedModel
+from tests.models.tiny_models import ROWS, SPECS, save_tiny, sentencepiece
 
 SHARED = Path(os.environ.get("NEURONAGENT_SHARED", Path(__file__).parents[3] / "shared"))
 STORIES = SHARED / "models" / "stories260K"

@@ -9,11 +9,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from made_index import Made, make_index
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
 from neuronagent.store.reader import IndexReader
+from tests.store.made_index import Made, make_index
 
 
 @pytest.fixture(scope="session")

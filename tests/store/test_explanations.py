@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from made_index import Made
 from sqlalchemy import Engine
 
 from neuronagent.domain import COMBINATIONS, Explanation, NeuronId, Score, ScoreControl, Split
@@ -15,6 +14,7 @@ from neuronagent.errors import NotFoundError, StorageError
 from neuronagent.store.engine import open_writer
 from neuronagent.store.explanations import add_explanation, add_score, add_scores, next_reading
 from neuronagent.store.reader import IndexReader
+from tests.store.made_index import Made
 
 NEURON = NeuronId(0, 1)
 ONE = Explanation(

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_index import Made, make_index
 
 from neuronagent.domain import (
     COMBINATIONS,
@@ -26,6 +25,7 @@ from neuronagent.errors import NotFoundError
 from neuronagent.layout import LayerActivations, unpack
 from neuronagent.store.packing import tau
 from neuronagent.store.reader import IndexReader
+from tests.store.made_index import Made, make_index
 
 NEURON = NeuronId(1, 3)
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_index import Made, make_index
 from sqlalchemy import select
 
 from neuronagent.domain import (
@@ -29,6 +28,7 @@ from neuronagent.store.explanations import add_explanation
 from neuronagent.store.inverted import vocabulary_kind
 from neuronagent.store.reader import IndexReader
 from neuronagent.store.search import SORT_KEYS, SearchQuery, SearchRow, TokenCriterion
+from tests.store.made_index import Made, make_index
 
 PLUS_MINUS = SignCombination.GATE_POS_IN_NEG
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_index import Made, make_index
 from sqlalchemy import create_engine, inspect
 
 from neuronagent.domain import COMBINATIONS, Explanation, NeuronId, Score, ScoreControl, Split
@@ -21,6 +20,7 @@ from neuronagent.store.engine import open_writer
 from neuronagent.store.explanations import add_explanation, add_scores
 from neuronagent.store.reader import IndexReader
 from neuronagent.store.writer import Layers
+from tests.store.made_index import Made, make_index
 
 NEURON = NeuronId(0, 1)
 EXPLANATION = Explanation(
@@ -66,7 +66,7 @@ def test_a_failure_half_way_leaves_an_old_database_as_it_was(postgresql: str, ma
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
-from made_index import make_index
+from tests.store.made_index import make_index
 made = make_index(layers=3)
 def layers():
     yield from made.layers[:2]
@@ -102,7 +102,7 @@ def test_two_builds_of_one_file_do_not_meet(tmp_path: Path, made: Made) -> None:
 FULL = """
 import resource, signal, sys
 sys.path.insert(0, sys.argv[2])
-from made_index import make_index
+from tests.store.made_index import make_index
 from neuronagent.errors import StorageError
 made = make_index(neurons=200)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))

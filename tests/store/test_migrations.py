@@ -11,7 +11,6 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from made_index import Made
 from sqlalchemy import Engine, create_engine
 
 from neuronagent import resources
@@ -20,6 +19,7 @@ from neuronagent.store import engine as engines
 from neuronagent.store import migrate, schema
 from neuronagent.store.migrate import upgrade
 from neuronagent.store.reader import IndexReader
+from tests.store.made_index import Made
 
 SECOND = """
 import sqlalchemy as sa

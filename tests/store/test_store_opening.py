@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_index import Made
 
 from neuronagent.domain import COMBINATIONS, Explanation, NeuronId
 from neuronagent.errors import NeuronagentError, NotAnIndexError, NotFoundError, SchemaError, StorageError, UsageError
@@ -23,6 +22,7 @@ from neuronagent.store.explanations import add_explanation
 from neuronagent.store.failures import storage_errors
 from neuronagent.store.reader import IndexReader
 from neuronagent.store.schema import SCHEMA_REVISION
+from tests.store.made_index import Made
 
 EXPLANATION = Explanation(
     neuron=NeuronId(0, 1), combination=COMBINATIONS[0], source="rule", text="fires", claims={}, evidence_hash="e"
