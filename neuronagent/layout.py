@@ -31,6 +31,24 @@ HISTOGRAM_EDGES: NDArray[np.float32] = (2.0 ** (np.arange(33) / 2.0 - 10.0)).ast
 HISTOGRAM_BINS = len(HISTOGRAM_EDGES) + 1
 
 
+STRONG_SHARE_PERCENT = 1
+"""τ leaves at most this percentage of a combination's tokens at or above it."""
+
+
+def at_or_above(histograms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many tokens of each histogram `[…, bins]` reach each edge `[…, edges]`: edge i begins bin i + 1."""
+    return np.flip(np.cumsum(np.flip(histograms, axis=-1), axis=-1), axis=-1)[..., 1:]
+
+
+def rare_edge(histograms: NDArray[np.int64]) -> NDArray[np.intp]:
+    """The place of τ `[…]`: the smallest edge with at most 1 % of the tokens of a histogram `[…, bins]` at or above it.
+
+    The last edge where even that has more: the histogram cannot tell what lies beyond.
+    """
+    rare = at_or_above(histograms) * 100 <= STRONG_SHARE_PERCENT * histograms.sum(axis=-1)[..., None]
+    return np.where(rare.any(axis=-1), rare.argmax(axis=-1), len(HISTOGRAM_EDGES) - 1)
+
+
 def unpack(entries: NDArray[np.int64], sign: int) -> tuple[ListEntry, ...]:
     """The non-empty entries of one list, signed, in the order in which they are stored."""
     kept = entries[entries >= 0]

@@ -39,7 +39,7 @@ from neuronagent.domain import (
     Text,
 )
 from neuronagent.hashing import uniform_bits
-from neuronagent.layout import HISTOGRAM_EDGES
+from neuronagent.layout import HISTOGRAM_EDGES, at_or_above, rare_edge
 
 WINDOW = 32
 """Tokens of a causal window, the marked one included."""
@@ -145,8 +145,7 @@ class NeuronEvidence:
 def median_edge(histogram: Iterable[Sequence[int]]) -> float:
     """The largest histogram edge that at least half of the tokens reach; 0 if that is below the first edge."""
     total = np.sum(np.array(list(histogram), dtype=np.int64), axis=0)
-    at_or_above = np.cumsum(total[::-1])[::-1][1:]  # tokens at or above each edge
-    reached = np.flatnonzero(2 * at_or_above >= total.sum())
+    reached = np.flatnonzero(2 * at_or_above(total) >= total.sum())
     return float(HISTOGRAM_EDGES[reached[-1]]) if len(reached) and total.sum() else 0.0
 
 
@@ -159,10 +158,8 @@ def threshold(record: CombinationRecord) -> float | None:
     histogram = np.array(record.histogram[Split.EXPLAIN], dtype=np.int64)
     if not histogram.sum():
         return None
-    at_or_above = np.cumsum(histogram[::-1])[::-1][1:]
-    rare = np.flatnonzero(100 * at_or_above <= histogram.sum())
-    place = int(rare[0]) if len(rare) else len(HISTOGRAM_EDGES) - 1
-    if at_or_above[place] < 2 * MINIMUM_STRONG:
+    place = int(rare_edge(histogram))
+    if at_or_above(histogram)[place] < 2 * MINIMUM_STRONG:
         place = max(0, place - 1)
     return float(HISTOGRAM_EDGES[place])
 

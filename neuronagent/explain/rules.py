@@ -40,7 +40,7 @@ _SELECT_PRECISION = 0.6
 _SELECT_COVER = 1 / 3
 """Of its cover on explain, what a rule must still have on select."""
 _CONJUNCTION_GAIN = 1.15
-_BACKGROUND_TOKENS = 60_000
+_CORPUS_TOKENS = 60_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +143,7 @@ class Background:
 
     def __init__(self, shapes: TokenShapes, texts: Sequence[Text], token_counts: NDArray[np.int64]) -> None:
         self.shapes = shapes
-        chosen = [text.token_ids for text in take_tokens(texts, _BACKGROUND_TOKENS)]
-        everywhere = Positions.of_texts(chosen, shapes)
-        self.positions = everywhere.at(np.flatnonzero(everywhere.back(1) >= 0))
+        self.positions = corpus_positions(texts, shapes)
         self.share = token_counts / max(1, int(token_counts.sum()))
         """Share of each token id `[V]` among the tokens of the explain split."""
 
@@ -156,10 +154,12 @@ class Background:
         return float(np.logical_and.reduce([condition.holds(self.positions) for condition in conditions]).mean())
 
 
-def take_tokens(texts: Sequence[Text], budget: int) -> Sequence[Text]:
-    """Texts of about `budget` tokens at most, evenly spaced over all of them."""
+def corpus_positions(texts: Sequence[Text], shapes: TokenShapes) -> Positions:
+    """Every position but the first of about `_CORPUS_TOKENS` tokens at most, of texts evenly spaced over all."""
     total = sum(len(text.token_ids) for text in texts)
-    return texts[:: max(1, math.ceil(total / budget))]
+    chosen = texts[:: max(1, math.ceil(total / _CORPUS_TOKENS))]
+    everywhere = Positions.of_texts([text.token_ids for text in chosen], shapes)
+    return everywhere.at(np.flatnonzero(everywhere.back(1) >= 0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,6 @@ PROTOCOL = "rule-v1"
 """Changes whenever the same index would give another text or another score."""
 RULE_JUDGE = "rule"
 WHICH_WINDOWS = 20
-_CORPUS_TOKENS = 60_000
 _CONTROL_CANDIDATES = 5
 
 
@@ -82,9 +81,12 @@ class Explainer:
     @cached_property
     def test_positions(self) -> Positions:
         """The part of the test split that rules are run over for the base-rate view."""
-        texts = rules.take_tokens(self.reader.texts(Split.TEST), _CORPUS_TOKENS)
-        everywhere = Positions.of_texts([text.token_ids for text in texts], self.shapes)
-        return everywhere.at(np.flatnonzero(everywhere.back(1) >= 0))
+        return rules.corpus_positions(self.reader.texts(Split.TEST), self.shapes)
+
+    @cached_property
+    def test_tokens(self) -> int:
+        """Tokens of the test split, position 0 left out."""
+        return int(self.reader.token_counts(Split.TEST).sum())
 
     def _evidence(self, neuron: NeuronId) -> NeuronEvidence:
         return gather(self._corpus, neuron, salt=self.salt)
@@ -148,7 +150,7 @@ class Explainer:
             own,
             fires=int(fires.sum()),
             tokens=len(fires),
-            split_tokens=int(self.reader.token_counts(Split.TEST).sum()),
+            split_tokens=self.test_tokens,
             split=Split.TEST,
             seed=seed,
             judge=RULE_JUDGE,
@@ -168,17 +170,19 @@ class Explainer:
     def _like(self, evidence: NeuronEvidence, c: SignCombination) -> tuple[NeuronId, RuleExplanation] | None:
         """The neuron of the layer whose frequency of `c` is nearest and which has a rule for it, among a few."""
         frequency, layer = evidence.record.frequency(c), evidence.neuron.layer
-        for factor in (1.1, 1.5, 1e9):
+        sort = f"frequency_{'pm'[c.gate_sign < 0]}{'pm'[c.in_sign < 0]}"
+        rows: dict[NeuronId, float] = {}
+        for limits, descending in (((None, frequency), True), ((frequency, None), False)):
             near = SearchQuery(
-                layers=(layer,), frequency={c: (frequency / factor, frequency * factor)}, limit=200,
-                sort=f"frequency_{'pm'[c.gate_sign < 0]}{'pm'[c.in_sign < 0]}",
-            )  # fmt: skip
-            rows = [row for row in self.reader.search(near).rows if row.neuron != evidence.neuron]
-            rows.sort(key=lambda row: (abs((row.frequency[c] or 0.0) - frequency), row.neuron))
-            for row in rows[:_CONTROL_CANDIDATES]:
-                rule = self.rules(row.neuron)[c]
-                if rule is not None and rule.rules:
-                    return row.neuron, rule
+                layers=(layer,), frequency={c: limits}, sort=sort, descending=descending, limit=_CONTROL_CANDIDATES + 1
+            )
+            rows.update((row.neuron, row.frequency[c] or 0.0) for row in self.reader.search(near).rows)
+        rows.pop(evidence.neuron, None)
+        nearest = sorted(rows, key=lambda neuron: (abs(rows[neuron] - frequency), neuron))
+        for neuron in nearest[:_CONTROL_CANDIDATES]:
+            rule = self.rules(neuron)[c]
+            if rule is not None and rule.rules:
+                return neuron, rule
         return None
 
     def _cross(

@@ -15,10 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from neuronagent.errors import StorageError
-from neuronagent.layout import HISTOGRAM_EDGES
-
-STRONG_SHARE_PERCENT = 1
-"""τ leaves at most this percentage of a combination's tokens above it."""
+from neuronagent.layout import HISTOGRAM_EDGES, rare_edge
 
 RAW, PLANES = b"\x00", b"\x01"
 _RAW_BYTES = 64  # an array of at most so many bytes is not worth compressing
@@ -73,12 +70,8 @@ def _damaged(what: str) -> StorageError:
 def taus(histograms: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """τ of each histogram `[…, bins]`, NaN where it is empty; see `tau`."""
     counts = histograms.astype(np.int64)
-    total = counts.sum(axis=-1)
-    # above[…, i]: tokens at or above edge i, which are the bins i+1 and up.
-    above = np.flip(np.cumsum(np.flip(counts, axis=-1), axis=-1), axis=-1)[..., 1:]
-    rare = above * 100 <= STRONG_SHARE_PERCENT * total[..., None]
-    first = np.where(rare.any(axis=-1), rare.argmax(axis=-1), len(HISTOGRAM_EDGES) - 1)
-    return np.where(total > 0, HISTOGRAM_EDGES.astype(np.float64)[first], np.nan)
+    edges = HISTOGRAM_EDGES.astype(np.float64)[rare_edge(counts)]
+    return np.where(counts.sum(axis=-1) > 0, edges, np.nan)
 
 
 def tau(histogram: NDArray[np.integer[Any]]) -> float | None:
