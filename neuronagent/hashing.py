@@ -38,14 +38,19 @@ def uniform_bits(salt: str, token_numbers: NDArray[np.int64]) -> NDArray[np.int6
     return (_hash64(salt, token_numbers) >> np.uint64(33)).astype(np.int64)
 
 
+def key_of(salt: str) -> tuple[int, int]:
+    """The two 64-bit halves of the key that a salt stands for."""
+    digest = hashlib.sha256(salt.encode()).digest()
+    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little")
+
+
 def _hash64(salt: str, numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
     """A bijection of 64-bit integers that the salt chooses: two rounds of xor-shift and multiplication, as splitmix64.
 
     Half of the key enters between the rounds: added only at the start, it would make the numbers of one salt those
     of another one, shifted.
     """
-    digest = hashlib.sha256(salt.encode()).digest()
-    start, middle = (np.uint64(int.from_bytes(digest[at : at + 8], "little")) for at in (0, 8))
+    start, middle = map(np.uint64, key_of(salt))
     z = np.atleast_1d(np.asarray(numbers, dtype=np.int64)).astype(np.uint64)
     z = z * np.uint64(0x9E3779B97F4A7C15) + start
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9) ^ middle

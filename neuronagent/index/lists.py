@@ -23,6 +23,7 @@ Order = Callable[[torch.Tensor], torch.Tensor]
 """Packed entries → int64 keys, larger is better, −1 for empty places."""
 
 _LOW = 0xFFFFFFFF
+_MERGED = 1 << 16  # lists merged at a time, so that memory stays small
 
 
 def pack(magnitude: torch.Tensor, token_number: torch.Tensor) -> torch.Tensor:
@@ -70,9 +71,15 @@ class BoundedLists:
     def __init__(self, groups: int, k: int, order: Order, device: torch.device | str = "cpu") -> None:
         self.entries = torch.full((groups, k), EMPTY, dtype=torch.int64, device=device)
         self.order = order
-        self.worst = torch.full((groups,), EMPTY, dtype=torch.int64, device=device)
-        """The key that an offer must exceed, per group: that of the last place."""
+        self._worst: torch.Tensor | None = None
         self._proposed: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+
+    @property
+    def worst(self) -> torch.Tensor:
+        """The key that an offer must exceed, per group: that of the last place."""
+        if self._worst is None:
+            self._worst = self.order(self.entries[:, -1:])[:, 0]
+        return self._worst
 
     def worst_magnitude(self) -> torch.Tensor:
         """The magnitude (or priority) in the last place of each group, 0 while it is empty: a float32 bound, so that
@@ -86,7 +93,7 @@ class BoundedLists:
     def load(self, entries: torch.Tensor) -> None:
         """Take over saved entries `[groups, k]`."""
         self.entries.copy_(entries)
-        self.worst.copy_(self.order(self.entries)[:, -1])
+        self._worst = None
 
     def propose(self, groups: torch.Tensor, entries: torch.Tensor, keys: torch.Tensor) -> None:
         """Remember an offer until `settle`: one sort for many small offers."""
@@ -120,7 +127,10 @@ class BoundedLists:
 
     def merge(self, other: BoundedLists) -> None:
         """Take in the lists of another part of the corpus."""
-        self._replace(torch.arange(len(self.entries)), other.entries, self.order(other.entries))
+        for start in range(0, len(self.entries), _MERGED):
+            part = torch.arange(start, min(start + _MERGED, len(self.entries)), device=self.entries.device)
+            entries = other.entries[part].to(self.entries.device)
+            self._replace(part, entries, self.order(entries))
 
     def _replace(self, groups: torch.Tensor, entries: torch.Tensor, keys: torch.Tensor) -> None:
         k = self.entries.shape[1]
