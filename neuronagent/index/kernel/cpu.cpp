@@ -11,7 +11,7 @@
 
 namespace {
 
-enum { W = 64, BLOCK = 16, LANES = 8, MOST_K = 255 };
+enum { W = 64, BLOCK = 16, LANES = 8 };
 
 typedef double Sums __attribute__((vector_size(LANES * sizeof(double))));
 typedef int64 Codes __attribute__((vector_size(LANES * sizeof(int64))));
@@ -123,17 +123,41 @@ void add_bins(const Layer &layer, const Histogram &histogram, Place place) {
         }
 }
 
+// Lanes j - LANES to j of a list from which what is below `key` has moved on by one place, and `entry` taken its own.
+Codes shifted(const int64 *list, const Codes &stays, const Codes &here, int64 entry, int64 from, int64 before) {
+    Codes now, moved;
+    std::memcpy(&now, list + from, sizeof(Codes));
+    if (from) std::memcpy(&moved, list + from - 1, sizeof(Codes));
+    else
+        for (int l = 0; l < LANES; ++l) moved[l] = l ? now[l - 1] : before;
+    return stays ? now : (here ? moved * 0 + entry : moved);
+}
+
 // Puts an entry into its place if its key beats the last one; the key in the last place afterwards. `keys` may be the
-// list itself.
+// list itself. Without branches on where that place is, since any is as likely.
 int64 insert(int64 *list, int64 *keys, int64 k, int64 entry, int64 key) {
     if (key <= keys[k - 1]) return keys[k - 1];
-    int64 before[MOST_K + 1], listed[MOST_K + 1];  // shifted by one place; without branches, since any place is as likely
-    before[0] = INT64_MAX;
-    for (int64 j = 0; j < k; ++j) before[j + 1] = keys[j], listed[j + 1] = list[j];
-    for (int64 j = 0; j < k; ++j) {
-        const bool stays = before[j + 1] >= key, here = before[j] >= key;
-        list[j] = stays ? listed[j + 1] : here ? entry : listed[j];
-        keys[j] = stays ? before[j + 1] : here ? key : before[j];
+    int64 end = k;
+    for (; end >= LANES; end -= LANES) {
+        const int64 from = end - LANES;
+        Codes now, before;
+        std::memcpy(&now, keys + from, sizeof(Codes));
+        if (from) std::memcpy(&before, keys + from - 1, sizeof(Codes));
+        else
+            for (int l = 0; l < LANES; ++l) before[l] = l ? now[l - 1] : INT64_MAX;
+        const Codes stays = now >= key, here = before >= key;
+        if (list != keys) {
+            const Codes entries = shifted(list, stays, here, entry, from, 0);
+            std::memcpy(list + from, &entries, sizeof(Codes));
+        }
+        const Codes sorted = stays ? now : (here ? now * 0 + key : before);
+        std::memcpy(keys + from, &sorted, sizeof(Codes));
+    }
+    for (int64 j = end - 1; j >= 0; --j) {
+        const bool stays = keys[j] >= key, here = j == 0 || keys[j - 1] >= key;
+        if (stays) break;
+        if (list != keys) list[j] = here ? entry : list[j - 1];
+        keys[j] = here ? key : keys[j - 1];
     }
     return keys[k - 1];
 }
@@ -255,7 +279,8 @@ void end(const Layer &layer, const Tile &tile, Place place) {
             layer.minima[at + ACT] = tile.low[c][l];
             layer.maxima[at + ACT] = tile.high[c][l];
             for (int q = 0; q < RANKED; ++q) {
-                const float near = tile.near[q][c][l], far = tile.far[q][c][l];
+                const float near = tile.near[q][c][l];
+                const float far = tile.far[q][c][l] > near ? tile.far[q][c][l] : near;  // all 0: never listed
                 layer.minima[at + q] = sign_of(c, q) > 0 ? near : -far;
                 layer.maxima[at + q] = sign_of(c, q) > 0 ? far : -near;
             }

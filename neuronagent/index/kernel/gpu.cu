@@ -276,10 +276,7 @@ static INLINE void end(const Layer &layer, const Seen &seen, int64 n) {
         lower(layer.minima + at + ACT, seen.low[c]);
         raise(layer.maxima + at + ACT, seen.high[c]);
 #pragma unroll
-        for (int q = 0; q < RANKED; ++q) {
-            if (sign_of(c, q) > 0) lower(layer.minima + at + q, seen.near[q][c]);
-            else raise(layer.maxima + at + q, -seen.near[q][c]);
-        }
+        for (int q = 0; q < RANKED; ++q) widen(layer, at, c, q, seen.near[q][c], seen.near[q][c]);
     }
 }
 
