@@ -11,6 +11,9 @@ Files of the folder, all pure functions of documents, tokenizer and parameters:
     texts.npz     `first` int64 [n+1], `splits` int8 [n], `document` int64 [n] (place in names.json)
     names.json    the names of the documents that have a text
     corpus.json   parameters, counts and fingerprint; written last, so that its existence means "complete"
+
+Each is written under a name that no other process uses and then moved into place: whoever has the old file mapped
+keeps it, and processes that write the same corpus at once end with it. The fingerprint tells a mixture of two.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import errno
 import hashlib
 import json
 import os
+import uuid
 import zipfile
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -33,6 +37,7 @@ from numpy.typing import NDArray
 from neuronagent.domain import SPLITS, Split, clip
 from neuronagent.errors import CorpusError, IndexMismatchError, StorageError, UsageError
 from neuronagent.hashing import split_of, uniform_hash
+from neuronagent.index.files import sync_names
 from neuronagent.index.sources import Document
 from neuronagent.layout import MAX_TOKENS, TextTable
 
@@ -286,11 +291,10 @@ class _Writer:
         self._names: list[str] = []
         self._skipped = 0
         self.full = False
+        self._own = f".{uuid.uuid4().hex}.part"  # ends the names of files that are not in place yet
         with _storage(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            for name in ("corpus.json", "tokens.bin"):  # never in place: someone may have the old one mapped
-                (folder / name).unlink(missing_ok=True)
-            self._file = (folder / "tokens.bin").open("wb")
+            self._file = self._part("tokens.bin").open("wb")
 
     @property
     def n_tokens(self) -> int:
@@ -300,9 +304,16 @@ class _Writer:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if not self._file.closed:
-            with _storage(self._folder):
-                self._file.close()
+        try:
+            if not self._file.closed:
+                with _storage(self._folder):
+                    self._file.close()
+        finally:
+            for name in ("tokens.bin", "texts.npz", "names.json", "corpus.json"):
+                self._part(name).unlink(missing_ok=True)
+
+    def _part(self, name: str) -> Path:
+        return self._folder / f"{name}{self._own}"
 
     def add(self, document: Document, ids: Sequence[int], *, split: Split, max_tokens: int, truncate: bool) -> None:
         """Append the chunks of one document, until there is no room for more than BOS."""
@@ -353,11 +364,11 @@ class _Writer:
         with _storage(self._folder):
             _sync(self._file.fileno(), self._file.flush)
             self._file.close()
-            with (self._folder / "texts.npz").open("wb") as file:
+            with self._part("texts.npz").open("wb") as file:
                 np.savez(file, first=first, splits=splits, document=np.frombuffer(self._document, dtype=np.int64))
                 _sync(file.fileno(), file.flush)
-            _write_atomically(self._folder / "names.json", self._names)
-            tokens = np.memmap(self._folder / "tokens.bin", dtype="<u4", mode="r")
+            _write_json(self._part("names.json"), self._names)
+            tokens = np.memmap(self._part("tokens.bin"), dtype="<u4", mode="r")
             texts = TextTable(documents=[], splits=splits, first=first, tokens=tokens)
             manifest: dict[str, object] = {
                 "parameters": parameters,
@@ -366,7 +377,10 @@ class _Writer:
                 "skipped": self._skipped,
                 "fingerprint": _fingerprint(texts),
             }
-            _write_atomically(self._folder / "corpus.json", manifest)
+            _write_json(self._part("corpus.json"), manifest)
+            for name in ("tokens.bin", "texts.npz", "names.json", "corpus.json"):
+                os.replace(self._part(name), self._folder / name)
+            sync_names(self._folder)
 
 
 def _sync(descriptor: int, flush: Callable[[], object]) -> None:
@@ -374,15 +388,7 @@ def _sync(descriptor: int, flush: Callable[[], object]) -> None:
     os.fsync(descriptor)
 
 
-def _write_atomically(path: Path, value: object) -> None:
-    """JSON that is at `path` either whole or not at all, whatever happens to the machine."""
-    temporary = path.with_name(f"{path.name}.part")
-    with temporary.open("w", encoding="utf-8") as file:
+def _write_json(path: Path, value: object) -> None:
+    with path.open("w", encoding="utf-8") as file:
         json.dump(value, file, ensure_ascii=True, indent=1)
         _sync(file.fileno(), file.flush)
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -22,13 +22,15 @@ SignConvention = Literal["normalised", "raw"]
 COSINES: tuple[str, ...] = ("cos_gate_in", "cos_gate_out", "cos_in_out")
 _PAIRS = ((0, 1), (0, 2), (1, 2))  # gate, in, out in the order of COSINES
 _MISMATCHED_PAIRS = 200_000
+_ROWS = 64  # widened to float64 at a time, which then stays in the cache
+_TINY = torch.finfo(torch.float64).tiny
 
 
 def signs(w_gate: torch.Tensor, w_in: torch.Tensor, convention: SignConvention) -> NDArray[np.int8]:
     """s `[N]` for processed weights `[N, d_model]`: +1 or −1 under `normalised`, all +1 under `raw`."""
     if convention == "raw":
         return np.ones(len(w_gate), dtype=np.int8)
-    product = (w_gate.double().cpu() * w_in.double().cpu()).sum(dim=1)
+    product = _dots(w_gate.cpu(), w_in.cpu())
     return torch.where(product < 0, -1, 1).to(torch.int8).numpy()
 
 
@@ -36,12 +38,31 @@ def cosines_and_norms(
     w_gate: torch.Tensor, w_in: torch.Tensor, w_out: torch.Tensor
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Cosines `[N, 3]` in the order of `COSINES` and norms `[N, 3]` of gate, in, out; a zero vector has cosine 0."""
-    vectors = [w.double().cpu() for w in (w_gate, w_in, w_out)]
-    norms = torch.stack([v.norm(dim=1) for v in vectors], dim=1)
-    products = torch.stack([(vectors[a] * vectors[b]).sum(dim=1) for a, b in _PAIRS], dim=1)
+    vectors = [w.cpu() for w in (w_gate, w_in, w_out)]
+    norms = torch.stack([_norms(v) for v in vectors], dim=1)
+    products = torch.stack([_dots(vectors[a], vectors[b]) for a, b in _PAIRS], dim=1)
     scale = torch.stack([norms[:, a] * norms[:, b] for a, b in _PAIRS], dim=1)
     cosines = torch.where(scale > 0, products / scale.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
     return cosines.clamp(-1.0, 1.0).numpy(), norms.numpy()
+
+
+def _norms(vectors: torch.Tensor) -> torch.Tensor:
+    """Lengths `[N]` of `vectors` `[N, d]` in float64, a block of rows at a time: a whole layer so widened is large."""
+    return torch.cat([rows.double().norm(dim=1) for rows in vectors.split(_ROWS)])
+
+
+def _dots(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Products `[N]` of the rows of `a` and `b` `[N, d]` in float64."""
+    pairs = zip(a.split(_ROWS), b.split(_ROWS), strict=True)
+    return torch.cat([(x.double() * y.double()).sum(dim=1) for x, y in pairs])
+
+
+def _shifted_dots(a: torch.Tensor, b: torch.Tensor, shift: int) -> torch.Tensor:
+    """Products `[N]` of row i of `a` with row i − shift of `b` (0 < shift < N), in the round; float32 is enough for
+    quantiles of thousands of them."""
+    halves = ((a[:shift], b[len(b) - shift :]), (a[shift:], b[: len(b) - shift]))
+    blocks = (pair for mine, other in halves for pair in zip(mine.split(_ROWS), other.split(_ROWS), strict=True))
+    return torch.cat([(x * y).sum(dim=1) for x, y in blocks])
 
 
 def gaussian_quantiles(dimensions: int, levels: tuple[float, ...] = (0.025, 0.975)) -> tuple[float, ...]:
@@ -58,15 +79,18 @@ def baselines(w_gate: torch.Tensor, w_in: torch.Tensor, w_out: torch.Tensor) -> 
     Mismatched pairs (i, i + shift) are taken for evenly spaced shifts, about 200,000 of them: a fixed choice, so that
     the same weights give the same numbers.
     """
-    units = [torch.nn.functional.normalize(w.double().cpu(), dim=1) for w in (w_gate, w_in, w_out)]
-    n = len(units[0])
+    vectors = [w.cpu() for w in (w_gate, w_in, w_out)]
+    norms = [_norms(v).clamp_min(_TINY) for v in vectors]
+    n = len(vectors[0])
     shifts = (
         sorted({1 + int(x) for x in np.linspace(0, n - 2, min(n - 1, 1 + _MISMATCHED_PAIRS // n))}) if n > 1 else []
     )
     low, high = gaussian_quantiles(w_gate.shape[1])
     result: dict[str, CosineBaseline] = {}
     for name, (a, b) in zip(COSINES, _PAIRS, strict=True):
-        values = [(units[a] * units[b].roll(shift, dims=0)).sum(dim=1).numpy() for shift in shifts]
+        values = [
+            (_shifted_dots(vectors[a], vectors[b], shift) / norms[a] / norms[b].roll(shift)).numpy() for shift in shifts
+        ]
         pooled = np.concatenate(values) if values else np.array([np.nan])
         lower, upper = np.quantile(pooled, (0.025, 0.975))
         result[name] = CosineBaseline(

@@ -1,4 +1,4 @@
-"""Loading a model: a hub name or a local folder becomes a `GatedModel`.
+"""Opening a model: a hub name or a local folder becomes a `GatedModel`, or `ModelWeights` where weights are enough.
 
 Attention: transformers' fused implementation (sdpa) where the family has one, else its eager one. TransformerLens
 always uses the eager one, 3 times slower at 1,024 tokens; recording therefore runs on the Hugging Face modules, and
@@ -13,6 +13,7 @@ from neuronagent.domain import clip
 from neuronagent.errors import UsageError
 from neuronagent.models.checkpoint import find_checkpoint, open_tokenizer, open_weights
 from neuronagent.models.gated import GatedModel
+from neuronagent.models.weights import ModelWeights
 
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -23,6 +24,7 @@ def load_model(
     revision: str | None = None,
     dtype: str = "float32",
     device: str = "cpu",
+    device_map: str | None = None,
     attention: str | None = None,
 ) -> GatedModel:
     """Load a gated language model and its tokenizer.
@@ -33,6 +35,7 @@ def load_model(
         revision: branch, tag or commit on the hub.
         dtype: `float32`, `bfloat16` or `float16`; weights and activations have it.
         device: `cpu`, `mps`, `cuda` or `cuda:1`.
+        device_map: `auto` spreads the layers over all devices that there are, the CPU last.
         attention: `sdpa` or `eager`; by default the faster one that the family has.
 
     Raises:
@@ -42,6 +45,8 @@ def load_model(
     """
     if dtype not in DTYPES:
         raise UsageError(f"{clip(dtype)!r} is not a dtype", remedy=f"allowed: {', '.join(DTYPES)}")
+    if device_map not in (None, "auto"):
+        raise UsageError(f"{clip(device_map)!r} is not a device map", remedy="allowed: auto")
     place = _device(device)
     checkpoint = find_checkpoint(name_or_folder, revision)
     allowed = checkpoint.family.attention
@@ -51,8 +56,24 @@ def load_model(
             remedy=f"allowed: {', '.join(allowed)}",
         )
     tokenizer, backend = open_tokenizer(checkpoint)
-    live = open_weights(checkpoint, dtype=DTYPES[dtype], device=place, attention=attention or allowed[0])
+    live = open_weights(
+        checkpoint, dtype=DTYPES[dtype], device=place, attention=attention or allowed[0], device_map=device_map
+    )
     return GatedModel(checkpoint, live, tokenizer, backend)
+
+
+def open_model(name_or_folder: str, *, revision: str | None = None) -> ModelWeights:
+    """A model's weights and tokenizer without loading it: tensors are read from its files when asked for.
+
+    Raises:
+        UnsupportedArchitectureError: a model whose MLP is not understood.
+        ModelError: files that are missing or broken.
+    """
+    checkpoint = find_checkpoint(name_or_folder, revision)
+    tokenizer, backend = open_tokenizer(checkpoint)
+    weights = ModelWeights(checkpoint, tokenizer, backend)
+    weights.check()
+    return weights
 
 
 def _device(name: str) -> torch.device:

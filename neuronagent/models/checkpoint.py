@@ -104,9 +104,10 @@ def find_checkpoint(name_or_folder: str, revision: str | None) -> Checkpoint:
 
 
 def open_weights(
-    checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device, attention: str
+    checkpoint: Checkpoint, *, dtype: torch.dtype, device: torch.device, attention: str, device_map: str | None = None
 ) -> PreTrainedModel:
-    """The language model with its head, in evaluation mode, checked against its family's entry.
+    """The language model with its head, in evaluation mode, checked against its family's entry. With a `device_map`
+    (`auto`) its layers lie where there is room, and `device` says nothing.
 
     Raises:
         ModelError: tensors that are missing, left over or of another shape.
@@ -122,6 +123,7 @@ def open_weights(
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            **({} if device_map is None else {"device_map": device_map}),
         )
     model, lists = cast(tuple[PreTrainedModel, Mapping[str, Any]], loaded)
     for what, keys in (("missing", lists["missing_keys"]), ("left over", lists["unexpected_keys"])):
@@ -131,8 +133,25 @@ def open_weights(
                 remedy="use a complete checkpoint of the language model that config.json describes",
             )
     check_modules(model, checkpoint.family)
-    with _told_as(f"the model does not fit on {device}"):
+    if device_map is not None:
+        return model.eval().requires_grad_(False)
+    with _told_as(f"the model does not fit on {device} (try --device-map auto, or --dtype bfloat16)"):
         return cast(PreTrainedModel, cast(Any, model).to(device).eval().requires_grad_(False))
+
+
+def skeleton(checkpoint: Checkpoint) -> PreTrainedModel:
+    """The language model's modules without any weights (torch's meta device), checked against its family's entry.
+
+    Raises:
+        UnsupportedArchitectureError: a module tree that the entry does not say.
+    """
+    with quiet(), _told_as(f"{checkpoint.folder}/config.json is not understood"), torch.device("meta"):
+        modules: Any = AutoModelForCausalLM.from_config(
+            checkpoint.config, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False
+        )
+    model = cast(PreTrainedModel, modules).eval()
+    check_modules(model, checkpoint.family)
+    return model
 
 
 def open_tokenizer(checkpoint: Checkpoint) -> tuple[PreTrainedTokenizerBase, Tokenizer]:

@@ -40,7 +40,9 @@ class Norm(Enum):
 class Family:
     """One family. `prefix`: how its classes' names begin. Norms are attributes of a layer; `other_norms` concern
     attention alone. `base`: path from the language model to the module with `embed_tokens`, `layers` and `norm`.
-    `fused`: name of one projection that holds gate (first half) and in (second half)."""
+    `fused`: name of one projection that holds gate (first half) and in (second half); `qkv`: of one that holds
+    queries, keys and values. `attention_norm`: the norm before attention, among `other_norms`, or None where attention
+    reads the residual itself. `qk_norm`: queries and keys are normalised before they meet."""
 
     prefix: str
     pre_norm: str | None = "post_attention_layernorm"
@@ -48,7 +50,10 @@ class Family:
     other_norms: tuple[str, ...] = ("input_layernorm",)
     norm: Norm = Norm.RMS
     norm_class: str = "RMSNorm"
+    attention_norm: str | None = "input_layernorm"
+    qk_norm: bool = False
     fused: str | None = None
+    qkv: str | None = None
     act_module: str = "act_fn"
     extra_modules: tuple[str, ...] = ()
     act_setting: str = "hidden_act"
@@ -59,6 +64,18 @@ class Family:
     def projections(self) -> tuple[str, ...]:
         """Names of the projections in `mlp`; the last one is out."""
         return (self.fused, "down_proj") if self.fused else ("gate_proj", "up_proj", "down_proj")
+
+    @property
+    def attention_children(self) -> frozenset[str]:
+        norms = ("q_norm", "k_norm") if self.qk_norm else ()
+        return frozenset((*((self.qkv,) if self.qkv else ("q_proj", "k_proj", "v_proj")), "o_proj", *norms))
+
+    @property
+    def no_attention_scores(self) -> str | None:
+        """Why what attention reads cannot be said from W_Q and the key of BOS alone; None where it can."""
+        if self.qk_norm:
+            return "queries and keys are normalised (q_norm, k_norm) before they meet"
+        return None if self.attention_norm else "no norm precedes attention"
 
     @property
     def layer_children(self) -> frozenset[str]:
@@ -82,7 +99,12 @@ def _gemma(prefix: str, **changes: Any) -> Family:
 def _olmo_post_norm(prefix: str) -> Family:
     """OLMo 2 and 3: norms follow attention and the MLP, none precedes them."""
     return Family(
-        prefix=prefix, pre_norm=None, post_norm="post_feedforward_layernorm", other_norms=("post_attention_layernorm",)
+        prefix=prefix,
+        pre_norm=None,
+        post_norm="post_feedforward_layernorm",
+        other_norms=("post_attention_layernorm",),
+        attention_norm=None,
+        qk_norm=True,
     )
 
 
@@ -90,18 +112,19 @@ FAMILIES: Mapping[str, Family] = {
     "llama": Family(prefix="Llama"),
     "mistral": Family(prefix="Mistral"),
     "qwen2": Family(prefix="Qwen2"),
-    "qwen3": Family(prefix="Qwen3"),
+    "qwen3": Family(prefix="Qwen3", qk_norm=True),
     "gemma": Family(prefix="Gemma", norm=Norm.RMS_PLUS_ONE),
     # Soft-capped attention scores exist in the eager implementation only: transformers refuses sdpa here.
     "gemma2": _gemma("Gemma2", attention=("eager",)),
-    "gemma3_text": _gemma("Gemma3"),
-    "gemma3": _gemma("Gemma3", base="model.language_model"),
+    "gemma3_text": _gemma("Gemma3", qk_norm=True),
+    "gemma3": _gemma("Gemma3", qk_norm=True, base="model.language_model"),
     "olmo": Family(prefix="Olmo", norm=Norm.LAYER, norm_class="LayerNorm"),
     "olmo2": _olmo_post_norm("Olmo2"),
     "olmo3": _olmo_post_norm("Olmo3"),
     "phi3": Family(
         prefix="Phi3",
         fused="gate_up_proj",
+        qkv="qkv_proj",
         act_module="activation_fn",
         extra_modules=("resid_attn_dropout", "resid_mlp_dropout"),
     ),
@@ -194,7 +217,9 @@ def check_modules(live: nn.Module, family: Family) -> None:
         _expect(mlp, f"{family.prefix}MLP", f"{path}.mlp", frozenset((*family.projections, family.act_module)))
         for name in family.projections:
             _expect(mlp.get_submodule(name), "Linear", f"{path}.mlp.{name}", None)
-        for name in (family.pre_norm, family.post_norm):
+        attention = layer.get_submodule("self_attn")
+        _expect(attention, f"{family.prefix}Attention", f"{path}.self_attn", family.attention_children)
+        for name in (family.pre_norm, family.post_norm, family.attention_norm):
             if name is not None:
                 _expect(layer.get_submodule(name), family.prefix + family.norm_class, f"{path}.{name}", None)
 

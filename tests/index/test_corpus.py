@@ -361,6 +361,21 @@ def test_a_build_that_was_interrupted_leaves_no_manifest_and_is_made_again(tmp_p
     assert build(["text"], tmp_path).n_texts == 1
 
 
+def test_two_that_write_the_same_corpus_at_once_both_end_with_it(tmp_path: Path) -> None:
+    texts = [f"text {place}" for place in range(600)]
+    inner: list[Corpus] = []
+
+    def overtaken() -> Iterator[str]:
+        yield from texts[:300]
+        inner.append(build(texts, tmp_path))
+        yield from texts[300:]
+
+    outer = build(overtaken(), tmp_path)
+    assert outer.fingerprint == inner[0].fingerprint == open_corpus(tmp_path).fingerprint
+    assert chunks(outer) == chunks(inner[0]), "what was mapped before is still what it was"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.json", "names.json", "texts.npz", "tokens.bin"]
+
+
 @pytest.mark.parametrize(
     "changed", [{"max_tokens": 9}, {"salt": "pepper"}, {"token_budget": 5}, {"truncate": True}, {"origin": "b.txt"}]
 )
@@ -434,7 +449,7 @@ def test_a_full_disk_is_a_storage_error_with_a_remedy(tmp_path: Path, monkeypatc
     real = Path.open
 
     def full(self: Path, *arguments: Any, **options: Any) -> Any:
-        return real(Path("/dev/full") if self.name == "tokens.bin" else self, *arguments, **options)
+        return real(Path("/dev/full") if self.name.startswith("tokens.bin") else self, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", full)
     with pytest.raises(StorageError, match="the disk is full; free some space"):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuronagent.index import vocabulary
-from neuronagent.index.vocabulary import project
+from neuronagent.index.vocabulary import Columns, project, project_all
 
 torch.set_num_threads(1)
 
@@ -44,15 +44,19 @@ def naive_moments(vector: torch.Tensor, matrix: torch.Tensor) -> list[float]:
     st.integers(1, 15),
     st.sets(st.integers(0, 11)),
     st.sampled_from([1, 25, 1 << 24]),
+    st.integers(1, 5),
+    st.integers(1, 3),
 )
 def test_ids_scores_and_moments_are_those_of_a_naive_loop(
-    seed: int, n: int, tokens: int, k: int, hidden: set[int], elements: int
+    seed: int, n: int, tokens: int, k: int, hidden: set[int], elements: int, stretch: int, stretches: int
 ) -> None:
     vectors, matrix = made(seed, n, tokens, 5)
     listed = [token for token in range(tokens) if token not in hidden]
     decodable = torch.tensor([token in listed for token in range(tokens)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vocabulary, "_ELEMENTS", elements)
+        patch.setattr(vocabulary, "_STRETCH", stretch)
+        patch.setattr(vocabulary, "_TILE", stretch * stretches)
         ids, scores, moments = project(vectors, matrix, decodable, k)
     assert (ids.shape, scores.shape, moments.shape) == ((n, 2, k), (n, 2, k), (n, 3))
     for neuron in range(n):
@@ -117,3 +121,81 @@ def test_the_moments_of_a_skewed_vocabulary_have_the_sign_that_they_should() -> 
     p = 0.01
     skew, kurtosis = (1 - 2 * p) / math.sqrt(p * (1 - p)), (1 - 6 * p * (1 - p)) / (p * (1 - p))
     np.testing.assert_allclose(moments, [[p * (1 - p), skew, kurtosis], [p * (1 - p), -skew, kurtosis]], rtol=1e-5)
+
+
+@quick
+@given(st.integers(0, 10_000), st.integers(1, 7), st.integers(1, 40), st.integers(1, 6))
+def test_several_vectors_of_the_same_neurons_give_what_each_gives_alone(seed: int, n: int, tokens: int, k: int) -> None:
+    vectors = [made(seed + place, n, tokens, 5)[0] for place in range(3)]
+    matrix = made(seed, 1, tokens, 5)[1]
+    decodable = torch.arange(tokens) % 3 != 1
+    together = project_all(vectors, Columns(matrix, decodable), k)
+    for place, vector in enumerate(vectors):
+        for found, expected in zip(together, project(vector, matrix, decodable, k), strict=True):
+            np.testing.assert_allclose(found[:, place], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 256])
+def test_a_watcher_is_shown_every_cosine_once(rows: int) -> None:
+    vectors, matrix = [made(seed, 7, 150, 6)[0] * 10**seed for seed in (0, 1, 2)], made(9, 1, 150, 6)[1]
+    seen = torch.full((3, 7, 150), torch.nan)
+    shown = torch.zeros(7, 150)
+
+    def watch(neurons: slice, tokens: slice, cosines: torch.Tensor) -> None:
+        seen[:, neurons, tokens] = cosines
+        shown[neurons, tokens] += 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vocabulary, "_ROWS", rows)
+        patch.setattr(vocabulary, "_TILE", 64)
+        hidden = torch.arange(150) % 10 == 3
+        watched = project_all(vectors, Columns(matrix, ~hidden), 5, watch)
+        unwatched = project_all(vectors, Columns(matrix, ~hidden), 5)
+    assert bool((shown == 1).all())
+    for place, vector in enumerate(vectors):
+        for neuron in range(7):
+            expected = [
+                dot(vector[neuron], u) / math.sqrt(dot(vector[neuron], vector[neuron]) * dot(u, u)) for u in matrix
+            ]
+            np.testing.assert_allclose(seen[place, neuron], expected, atol=1e-6)
+    for found, expected in zip(watched, unwatched, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("stretch", [1, 3, 64])
+def test_of_equal_products_the_smaller_id_comes_first_whatever_the_stretch(stretch: int) -> None:
+    matrix = torch.tensor([1.0, 2.0, -1.0, 0.0, -0.0, -2.0]).repeat(20)[:, None]  # every product twenty times
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vocabulary, "_STRETCH", stretch)
+        patch.setattr(vocabulary, "_TILE", 6 * stretch)
+        for vector, first, last in ((3.0, 2.0, -2.0), (-3.0, -2.0, 2.0), (0.0, 0.0, 0.0)):
+            ids, scores, _ = project(torch.tensor([[vector]]), matrix, torch.ones(120, dtype=torch.bool), 30)
+            for side, peak in ((0, first), (1, last)):
+                order = sorted(range(120), key=lambda i: (-vector * float(matrix[i]) * (1 - 2 * side), i))[:30]
+                assert ids[0, side].tolist() == order
+                assert float(scores[0, side, 0]) == vector * peak
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e-9, 1e12, 1e15])
+def test_moments_survive_vectors_of_any_length(scale: float) -> None:
+    vectors, matrix = made(5, 3, 50, 6)
+    moments = project(vectors * scale, matrix, torch.ones(50, dtype=torch.bool), 4)[2]
+    for neuron in range(3):
+        np.testing.assert_allclose(moments[neuron], naive_moments(vectors[neuron], matrix), rtol=1e-3, atol=1e-4)
+
+
+def test_a_common_part_of_all_tokens_does_not_spoil_the_moments() -> None:
+    # Cosines of about 0.99 that differ by about 0.001: sums of raw powers in float32 would know nothing of them.
+    matrix = made(6, 1, 400, 8)[1] * 0.003
+    matrix[:, 0] += 1.0
+    vectors = torch.eye(8)[:1] + made(7, 1, 1, 8)[0] * 0.1
+    moments = project(vectors, matrix, torch.ones(400, dtype=torch.bool), 4)[2]
+    expected = naive_moments(vectors[0], matrix)
+    np.testing.assert_allclose(moments[0, 0], expected[0], rtol=1e-3)
+    np.testing.assert_allclose(moments[0, 1:], expected[1:], atol=2e-3)
+
+
+def test_tokens_that_are_all_the_same_have_no_skew() -> None:
+    moments = project(made(8, 4, 1, 7)[0], made(8, 1, 1, 7)[1].repeat(300, 1), torch.ones(300, dtype=torch.bool), 2)[2]
+    assert moments[:, 1:].tolist() == [[0.0, 0.0]] * 4
+    assert float(moments[:, 0].max()) < 1e-15

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 
 from neuronagent.errors import ModelError, NotFoundError, UnsupportedArchitectureError
 from neuronagent.models.bridge import load_model
-from neuronagent.models.gated import GatedModel, fold
+from neuronagent.models.gated import GatedModel
+from neuronagent.models.processing import fold
 from tests.models.tiny_models import D_MLP, D_MODEL, LAYERS, ROWS, SPECS, Spec
 
 LENGTHS = (12, 5, 9)
@@ -236,16 +237,17 @@ def test_a_norms_shift_goes_into_the_bias() -> None:
         torch.testing.assert_close(folded @ x + moved, expected)
 
 
-def test_bfloat16_models_record_bfloat16_and_process_in_float32(tiny_folder: Callable[[str], Path]) -> None:
+def test_a_bfloat16_model_records_in_bfloat16_and_its_processed_weights_are_those_of_the_float32_file(
+    tiny_folder: Callable[[str], Path],
+) -> None:
     model = load_model(str(tiny_folder("gemma2")), dtype="bfloat16")
     assert model.dtype == "bfloat16"
     assert {values.dtype for pair in recorded(model, batch()) for values in pair} == {torch.bfloat16}
-    weights = model.processed_layer(0)
-    layer = SPECS["gemma2"].layers(model.live)[0]
+    layer = SPECS["gemma2"].layers(load_model(str(tiny_folder("gemma2"))).live)[0]
     gate, scale = layer.get_submodule("mlp.gate_proj").weight, layer.get_submodule("pre_feedforward_layernorm").weight
     assert isinstance(gate, Tensor)
     assert isinstance(scale, Tensor)
-    assert torch.equal(weights.w_gate, gate.float() * (1 + scale.float()))
+    assert torch.equal(model.processed_layer(0).w_gate, gate * (1 + scale))
 
 
 def test_a_sink_that_fails_leaves_no_hooks_behind(llama: GatedModel) -> None:
