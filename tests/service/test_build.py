@@ -36,7 +36,7 @@ from neuronagent.domain import (
     Vector,
     VocabularyMatrix,
 )
-from neuronagent.errors import IndexMismatchError, Interrupted, UsageError
+from neuronagent.errors import IndexMismatchError, Interrupted, NotAnIndexError, UsageError
 from neuronagent.hashing import split_of
 from neuronagent.service.build import BuildOptions, build_index
 from neuronagent.service.progress import Silent
@@ -525,9 +525,9 @@ def test_a_process_stopped_by_sigint_and_then_killed_leaves_what_the_same_call_f
         child.kill()
     assert child.returncode == -signal.SIGKILL
     assert not Path(options.db).exists()
-    checkpoint = tmp_path / "killed.db.partial" / "state.safetensors"
-    shutil.copy(checkpoint, checkpoint.with_suffix(".tmp"))  # as if killed while it wrote the next one
-    checkpoint.with_suffix(".tmp").write_bytes(checkpoint.read_bytes()[:1000])
+    checkpoint = tmp_path / "killed.db.partial" / "shard-0-of-1.layer-0.safetensors"
+    checkpoint.with_suffix(".tmp").mkdir(exist_ok=True)  # as if killed while it wrote the next one
+    (checkpoint.with_suffix(".tmp") / ".half").write_bytes(checkpoint.read_bytes()[:1000])
     told = Told()
     build_index(options, told)
     assert told.begun is not None
@@ -614,6 +614,20 @@ def test_a_database_server_is_asked_before_the_pass_whether_it_holds_the_index_o
     with pytest.raises(IndexMismatchError, match="holds another index") as caught:
         build_index(replace(options, k=5), told)
     assert "secret" not in str(caught.value)
+    assert told.stage != RECORDING
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_with_tables_of_others_is_refused_before_the_pass(
+    world: World, postgresql: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    psycopg = pytest.importorskip("psycopg")
+    with psycopg.connect(postgresql) as connection:
+        connection.execute("CREATE TABLE accounts (id integer)")
+    told = Told()
+    with pytest.raises(NotAnIndexError, match="no neuronagent index"):
+        build_index(replace(world.options(tmp_path), db=postgresql), told)
     assert told.stage != RECORDING
     assert list(tmp_path.iterdir()) == []
 
