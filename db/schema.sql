@@ -62,6 +62,13 @@ CREATE TABLE layer (
     PRIMARY KEY (layer)
 );
 
+CREATE TABLE neighbour (
+    ordinal INTEGER NOT NULL,
+    ordinals BLOB NOT NULL,
+    cosines BLOB NOT NULL,
+    PRIMARY KEY (ordinal)
+);
+
 CREATE TABLE neuron (
     layer INTEGER NOT NULL,
     neuron INTEGER NOT NULL,
@@ -75,6 +82,15 @@ CREATE TABLE neuron (
     io_class TEXT NOT NULL,
     atypical BOOLEAN NOT NULL,
     sign SMALLINT NOT NULL,
+    variance DOUBLE NOT NULL,
+    skew DOUBLE NOT NULL,
+    kurtosis DOUBLE NOT NULL,
+    role TEXT,
+    attention_score DOUBLE,
+    attention_head SMALLINT,
+    entropy_share DOUBLE,
+    double_checking DOUBLE,
+    double_checking_token INTEGER,
     tokens BIGINT,
     zeros BIGINT,
     frequency_pp DOUBLE,
@@ -85,13 +101,24 @@ CREATE TABLE neuron (
     mass_pm DOUBLE,
     mass_mp DOUBLE,
     mass_mm DOUBLE,
+    mass DOUBLE,
     first_values BLOB,
     PRIMARY KEY (layer, neuron)
 );
 
 CREATE INDEX ix_neuron_io_class_atypical ON neuron (io_class, atypical);
 
+CREATE INDEX ix_neuron_kurtosis ON neuron (kurtosis);
+
+CREATE INDEX ix_neuron_mass ON neuron (mass);
+
+CREATE INDEX ix_neuron_norm_out ON neuron (norm_out);
+
 CREATE UNIQUE INDEX ix_neuron_ordinal ON neuron (ordinal);
+
+CREATE INDEX ix_neuron_role ON neuron (role);
+
+CREATE INDEX ix_neuron_skew ON neuron (skew);
 
 CREATE TABLE projection (
     layer INTEGER NOT NULL,
@@ -100,6 +127,33 @@ CREATE TABLE projection (
     scores BLOB NOT NULL,
     moments BLOB NOT NULL,
     PRIMARY KEY (layer, neuron)
+);
+
+CREATE TABLE published_neuron (
+    layer INTEGER NOT NULL,
+    neuron INTEGER NOT NULL,
+    frequency_pp DOUBLE,
+    frequency_pm DOUBLE,
+    frequency_mp DOUBLE,
+    frequency_mm DOUBLE,
+    statistics BLOB NOT NULL,
+    list_values BLOB NOT NULL,
+    list_texts BLOB NOT NULL,
+    list_positions BLOB,
+    repaired TEXT NOT NULL,
+    PRIMARY KEY (layer, neuron)
+);
+
+CREATE TABLE published_text (
+    id INTEGER NOT NULL,
+    tokens BLOB NOT NULL,
+    PRIMARY KEY (id)
+);
+
+CREATE TABLE published_token (
+    id INTEGER NOT NULL,
+    bytes BLOB NOT NULL,
+    PRIMARY KEY (id)
 );
 
 CREATE TABLE token (
@@ -121,6 +175,15 @@ CREATE TABLE token_neuron (
     PRIMARY KEY (kind, token_id, segment)
 )
  WITHOUT ROWID;
+
+CREATE TABLE trace (
+    layer INTEGER NOT NULL,
+    neuron INTEGER NOT NULL,
+    text_id INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    "values" BLOB NOT NULL,
+    PRIMARY KEY (layer, neuron, text_id)
+);
 
 CREATE TABLE score (
     id INTEGER NOT NULL,

@@ -168,6 +168,11 @@ class IOClass:
     def __str__(self) -> str:
         return f"atypical {self.name}" if self.atypical else self.name
 
+    @property
+    def manipulates_input(self) -> bool:
+        """Whether it writes along what it detects (*input manipulator*): every class but orthogonal output."""
+        return self.name != "orthogonal output"
+
     @classmethod
     def parse(cls, text: str) -> IOClass:
         """Read a label; the paper's later names *strengthening* and *weakening* are accepted.
@@ -201,6 +206,109 @@ IO_CLASSES: tuple[IOClass, ...] = tuple(
     for atypical in (False, True)
     if not (atypical and name == "orthogonal output")
 )
+
+
+class Role(Enum):
+    """The functional role of a neuron (Gurnee et al. 2024, adapted to gated neurons; definitions in `index.roles`)."""
+
+    PREDICTION = "prediction"
+    SUPPRESSION = "suppression"
+    PARTITION = "partition"
+    ENTROPY = "entropy"
+    ATTENTION_ACTIVATION = "attention activation"
+    ATTENTION_DEACTIVATION = "attention deactivation"
+
+    @classmethod
+    def parse(cls, text: str) -> Role:
+        """Read a role's name.
+
+        Raises:
+            UsageError: a role that does not exist.
+        """
+        words = text.strip().lower().replace("-", " ").replace("_", " ")
+        for role in cls:
+            if words == role.value:
+                return role
+        raise UsageError(
+            f"{clip(text)!r} is no functional role", remedy=f"allowed: {', '.join(role.value for role in cls)}"
+        )
+
+
+ROLES: tuple[Role, ...] = tuple(Role)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoleThresholds:
+    """What separates the neurons with a functional role from the others, found per model (`index.roles`).
+
+    `partition_variance` is the lowest variance among the `partition_neurons`; prediction and suppression neurons lie
+    above `kurtosis`; entropy neurons above both `entropy_outlier` (Q3 + 3 IQR of the last layer; None without W_U) and
+    `entropy_share`, in `entropy_dimensions` dimensions; attention neurons above `attention` in absolute value.
+    `attention_reason` says why a model has no attention scores.
+    """
+
+    partition_neurons: int
+    partition_variance: float
+    kurtosis: float
+    entropy_dimensions: int | None
+    entropy_outlier: float | None
+    entropy_share: float
+    attention: float
+    attention_reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoleRecord:
+    """A neuron's functional role, None for none, and the numbers behind it, None where they do not exist.
+
+    `attention_score`: of its cosines with W_Q[h]·k_h(BOS) over the heads h of the next layer, the one of largest
+    magnitude, and that head; `entropy_share`: share of ‖w_out‖ in W_U's null space (last layer); `double_checking`: the
+    largest min(|cos(gate,u)|, |cos(in,u)|) over the tokens u of W_U, and that token. Variance, skew and kurtosis of
+    cos(w_out, W_U) are those of the vocabulary projection.
+    """
+
+    role: Role | None = None
+    attention_score: float | None = None
+    attention_head: int | None = None
+    entropy_share: float | None = None
+    double_checking: float | None = None
+    double_checking_token: str | None = None
+
+
+class NeighbourList(Enum):
+    """The lists of neighbours that a neuron has. Similarity is a cosine of the same vector of two neurons; composition
+    one of an earlier neuron's `w_out` with a later layer's `w_gate` or `w_in`."""
+
+    SIMILAR_OUT = "similar_out"
+    SIMILAR_GATE = "similar_gate"
+    SIMILAR_IN = "similar_in"
+    OPPOSITE_OUT = "opposite_out"
+    OPPOSITE_GATE = "opposite_gate"
+    OPPOSITE_IN = "opposite_in"
+    READERS_GATE = "readers_gate"
+    READERS_IN = "readers_in"
+    WRITERS_GATE = "writers_gate"
+    WRITERS_IN = "writers_in"
+
+    @property
+    def position(self) -> int:
+        """Its place, 0–9, in every array that has an axis of lists."""
+        return NEIGHBOUR_LISTS.index(self)
+
+
+NEIGHBOUR_LISTS: tuple[NeighbourList, ...] = tuple(NeighbourList)
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Another neuron and its cosine, which an index keeps to 1/32767."""
+
+    neuron: NeuronId
+    cosine: float
+
+
+Neighbours = Mapping[NeighbourList, tuple[Neighbour, ...]]
+"""The neighbours of one neuron by list, strongest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,6 +406,7 @@ class NeuronRecord:
     neuron: NeuronId
     geometry: Geometry
     io_class: IOClass
+    role: RoleRecord = RoleRecord()
     sign: int
     vocabulary: Mapping[VocabularyMatrix, Mapping[Vector, VocabularyProjection]]
     tokens: int

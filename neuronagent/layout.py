@@ -14,6 +14,7 @@ Axes: combinations as in `domain.COMBINATIONS`, splits as in `domain.SPLITS`, qu
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,39 @@ def unpack(entries: NDArray[np.int64], sign: int) -> tuple[ListEntry, ...]:
     return tuple(ListEntry(sign * float(value), number) for value, number in zip(values, numbers, strict=True))
 
 
+COSINE_STEPS = 32767
+"""Cosines of neighbours are kept as whole numbers of 1/32767: rounded by at most 1.6e-5, in two bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRoles:
+    """The numbers behind the functional roles of one layer of N neurons (`index.roles`), beside `vocabulary_moments`.
+
+    `attention_scores` float32 and `attention_heads` int16 `[N]`, None where the next layer has none; `entropy_shares`
+    float32 `[N]`, of the last layer only; `double_checking` float32 and `double_checking_tokens` int32 `[N]`, id −1
+    where no token can be decoded.
+    """
+
+    attention_scores: NDArray[np.float32] | None
+    attention_heads: NDArray[np.int16] | None
+    entropy_shares: NDArray[np.float32] | None
+    double_checking: NDArray[np.float32]
+    double_checking_tokens: NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerNeighbours:
+    """The neighbours of one layer of N neurons (`index.neighbours`).
+
+    `ordinals` int32 `[N, 10 lists, k]`, lists as in `domain.NEIGHBOUR_LISTS`, strongest first, −1 where there are fewer
+    than k: a neuron's ordinal is its place in the model, all layers counted through. `cosines` int16 `[N, 10, k]` in
+    steps of 1/32767.
+    """
+
+    ordinals: NDArray[np.int32]
+    cosines: NDArray[np.int16]
+
+
 @dataclass(frozen=True, kw_only=True)
 class LayerWeights:
     """What the weights of one layer of N neurons tell, in the index's sign convention.
@@ -65,7 +99,7 @@ class LayerWeights:
     `io_class` `[N]`: place in `domain.IO_CLASSES`. `baselines`: by the name of the cosine ("cos_gate_in", …).
     `vocabulary_ids` int32 and `vocabulary_scores` float32 `[N, 2 matrices, 3 vectors, 2 (+v, −v), k]`: dot products,
     id −1 where there are fewer tokens than k. `vocabulary_moments` `[N, 2, 3, 3]` float32: variance, skew, excess
-    kurtosis of the cosines over the whole vocabulary.
+    kurtosis of the cosines over the whole vocabulary. `roles` is None where it was not computed.
     """
 
     cosines: NDArray[np.float64]
@@ -76,6 +110,20 @@ class LayerWeights:
     vocabulary_ids: NDArray[np.int32]
     vocabulary_scores: NDArray[np.float32]
     vocabulary_moments: NDArray[np.float32]
+    roles: LayerRoles | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeModel:
+    """What is known only when every layer has been seen: functional roles and neighbours.
+
+    `roles`: by layer int8 `[N]`, places in `domain.ROLES`, −1 for none. `neighbours`: by layer, taken one at a time.
+    `info`: what an index says of how they were made.
+    """
+
+    roles: Mapping[int, NDArray[np.int8]]
+    neighbours: Iterable[tuple[int, LayerNeighbours]]
+    info: Mapping[str, object]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from neuronagent.cli import check, demo, explain, index, info, search, serve, show, upgrade
+from neuronagent.cli import check, demo, explain, export, import_, index, info, merge, search, serve, show, upgrade
 from neuronagent.cli.output import say
 from neuronagent.errors import Interrupted, NeuronagentError, StorageError
 
@@ -53,8 +53,9 @@ def _begin(  # pyright: ignore[reportUnusedFunction]
         typer.echo(context.get_help())
 
 
-for command in (index, info, show, explain, search, check, upgrade, serve, demo):
+for command in (index, merge, info, show, explain, search, check, export, upgrade, serve, demo):
     app.command(command.NAME)(command.command)
+app.add_typer(import_.app, name=import_.NAME)
 
 
 def main() -> None:

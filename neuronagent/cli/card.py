@@ -111,7 +111,7 @@ def provenance(console: Console, model: View, *more: str) -> None:
     revision = f"@{str(model['revision'])[:12]}" if model["revision"] else ""
     parts = (
         f"{model_name(model)}{revision}",
-        f"{model['tokens']:,} tokens of {short(str(model['corpus']))}",
+        f"{model['tokens']:,} tokens of {short(str(model['corpus']))}" if model["corpus"] else "weights alone",
         f"signs {model['sign_convention']}",
         f"index {model['fingerprint']}",
         *more,

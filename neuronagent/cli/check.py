@@ -13,7 +13,7 @@ from neuronagent.cli.progress import terminal_progress
 from neuronagent.settings import chosen_db
 
 if TYPE_CHECKING:
-    from neuronagent.service.check import Finding
+    from neuronagent.service.ledger import Finding
 
 NAME = "check"
 

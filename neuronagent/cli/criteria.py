@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from neuronagent.domain import COMBINATIONS, VECTORS, IOClass, SignCombination, clip
+from neuronagent.domain import COMBINATIONS, VECTORS, IOClass, Role, SignCombination, clip
 from neuronagent.errors import UsageError
 
 Bounds = tuple[float | None, float | None]
@@ -15,9 +15,11 @@ _LARGEST_SPAN = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Criteria:
-    """A search as the command line gives it; `places` are kinds of the inverted table, any of which may hold."""
+    """A search as the command line gives it; any of `roles` may hold, and any of `places`, kinds of the inverted
+    table."""
 
     layers: tuple[int, ...]
+    roles: tuple[Role, ...]
     io_classes: tuple[str, ...]
     atypical: bool | None
     cosines: Mapping[str, Bounds]
@@ -65,6 +67,17 @@ def parse_classes(given: Sequence[str], atypical: bool | None) -> tuple[tuple[st
             )
         atypical = True
     return tuple(dict.fromkeys(c.name for c in classes)), atypical
+
+
+LARGEST_FIRST = ("kurtosis", "skew", "variance", "norm_out", "mass", "double_checking", "entropy_share", "match")
+"""Sort keys whose largest values come first unless something else is asked for."""
+
+
+def parse_sort(given: str | None, token: str | None) -> str:
+    """The sort key; `norm` is that of out. Without one, matches of a token come strongest first."""
+    if given is None:
+        return "match" if token is not None else "neuron"
+    return "norm_out" if given == "norm" else given
 
 
 def parse_range(given: str) -> Bounds:

@@ -10,7 +10,7 @@ import typer
 
 from neuronagent.cli.options import Db, Json
 from neuronagent.cli.output import page, print_json, say
-from neuronagent.domain import NeuronId
+from neuronagent.domain import NeuronId, Quantity
 from neuronagent.errors import InputError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ def print_cards(index: Index, neurons: Sequence[NeuronId], *, limit: int, db: st
     from neuronagent.service import views
 
     for place, neuron in enumerate(neurons):
+        if index.is_imported:
+            _print_imported(index, neuron, place, limit, db)
+            _say_place(place, neurons)
+            continue
         view, shown = index.explain(neuron), index.neuron(neuron)
         examples = {c: [views.example_view(e) for e in shown.examples(c)] for c in shown.record.combinations}
         with page() as out:
@@ -60,6 +64,17 @@ def print_cards(index: Index, neurons: Sequence[NeuronId], *, limit: int, db: st
                 out.rule(style="dim")
             print_card(out, view, examples, limit, db)
         _say_place(place, neurons)
+
+
+def _print_imported(index: Index, neuron: NeuronId, place: int, limit: int, db: str | None) -> None:
+    from neuronagent.cli.imported_card import print_explanation
+    from neuronagent.service.imported_views import show_view
+
+    view, shown = index.explain(neuron), show_view(index, neuron, quantities=(Quantity.POST,))
+    with page() as out:
+        if place:
+            out.rule(style="dim")
+        print_explanation(out, view, shown, limit, db)
 
 
 def _say_place(place: int, neurons: Sequence[NeuronId]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from neuronagent.cli import card, text
 from neuronagent.domain import SignCombination
+from neuronagent.explain.items import SAME_TEXTS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,9 +33,9 @@ def print_card(
     out.print()
     _what_it_does(out, view["combinations"])
     out.print()
-    _how_sure(out, view["combinations"])
+    how_sure(out, view["combinations"])
     out.print()
-    out.print(_told_apart(view["cross_combination"]))
+    out.print(told_apart(view["cross_combination"]))
     for combination, found in examples.items():
         if found and limit:
             out.print()
@@ -98,20 +99,23 @@ def _what_it_does(out: Console, combinations: Mapping[str, View]) -> None:
     out.print(table)
 
 
-def _how_sure(out: Console, combinations: Mapping[str, View]) -> None:
+def how_sure(out: Console, combinations: Mapping[str, View], against: str = "vs random") -> None:
     """A row per combination that was scored: each score with interval and n, the best control, the verdict."""
     from rich.text import Text
 
-    titles = [("", "left"), ("vs random", "left"), ("vs the others", "left"), ("over best control", "wrap")]
-    wide = out.width >= _WIDE
+    titles = [("", "left"), (against, "left"), ("vs the others", "left"), ("over best control", "wrap")]
+    wide = out.width >= _WIDE and against == "vs random"
     titles += [("in the corpus", "left")] if wide else []
     table = card.plain_table([*titles, ("verdict", "wrap")])
     for name, own in combinations.items():
         if not own["scores"]:
             continue
-        random, others = (_detection(own["scores"], negative) for negative in ("N0", "N1"))
+        random = _detection(own["scores"], "N0") or _detection(own["scores"], SAME_TEXTS)
+        others = _detection(own["scores"], "N1")
         verdict = own["verdict"]
-        if (own["mass_share"] or 0.0) < card.SMALL_MASS:  # supported, but of a job that hardly matters
+        if (
+            own["mass_share"] is not None and own["mass_share"] < card.SMALL_MASS
+        ):  # supported, but of a job that hardly matters
             verdict += f", but {text.percent(own['mass_share'])} of the mass"
         style = {_GOOD: "green", _BAD: "red"}.get(own["verdict"], "yellow")
         row = card.cells(_name(name), _score(random), _score(others), _control(random), _base_rate(own["scores"]))
@@ -129,7 +133,7 @@ def _how_sure(out: Console, combinations: Mapping[str, View]) -> None:
 
 def _missing(combinations: Mapping[str, View]) -> list[str]:
     """Why a score has no value."""
-    shown = {"N0": "vs random", "N1": "vs the others"}
+    shown = {"N0": "vs random", SAME_TEXTS: "vs weak, same texts", "N1": "vs the others"}
     return [
         f"{_name(name)} {shown[negative]}: {text.visible(str(score['reason']))}"
         for name, own in combinations.items()
@@ -175,7 +179,7 @@ def _control(score: View | None) -> str:
     return f"{text.lift(best['lift'])} {limits}\n{text.score(best['value'])} {named}"
 
 
-def _told_apart(cross: View) -> Text:
+def told_apart(cross: View) -> Text:
     """Whether the explanations of the combinations tell them apart, beside chance."""
     from rich.text import Text
 

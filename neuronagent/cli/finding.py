@@ -14,7 +14,7 @@ from neuronagent.domain import COMBINATIONS, NeuronId, SignCombination, clip
 from neuronagent.errors import NotFoundError, UsageError
 from neuronagent.service.lookup import Index
 from neuronagent.store.schema import COMBINATION_SUFFIXES
-from neuronagent.store.search import COSINES, SearchPage, SearchQuery, SearchRow, TokenCriterion
+from neuronagent.store.search import COSINES, NUMBERS, SearchPage, SearchQuery, SearchRow, TokenCriterion
 
 _ALL = 1_000_000_000
 
@@ -55,6 +55,7 @@ def _in_any_place(index: Index, wanted: Criteria, ids: tuple[int, ...]) -> Searc
 def _query(wanted: Criteria, tokens: tuple[TokenCriterion, ...], *, sort: str, limit: int, offset: int) -> SearchQuery:
     return SearchQuery(
         layers=wanted.layers,
+        roles=wanted.roles,
         io_classes=wanted.io_classes,
         atypical=wanted.atypical,
         cosines=wanted.cosines,
@@ -101,10 +102,12 @@ def _sort_key(sort: str) -> Callable[[SearchRow], Any]:
         return _match
     if sort in COSINES:
         return lambda row: row.cosines[sort]
+    if sort in NUMBERS:
+        return lambda row: row.numbers[sort] or 0.0
     for c, suffix in zip(COMBINATIONS, COMBINATION_SUFFIXES, strict=True):
         if sort in (f"frequency_{suffix}", f"mass_{suffix}"):
             return _share_key(c, sort.startswith("frequency"))
-    allowed = ", ".join(("neuron", "match", *COSINES, "frequency_pp, …, mass_mm"))
+    allowed = ", ".join(("neuron", "match", *COSINES, *NUMBERS, "frequency_pp, …, mass_mm"))
     raise UsageError(f"{clip(sort)!r} is no sort key here", remedy=f"with --in examples allowed: {allowed}")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from neuronagent.cli import card, text
 from neuronagent.cli.options import Db, Json
@@ -12,6 +14,8 @@ from neuronagent.domain import IO_CLASS_NAMES
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from neuronagent.service.lookup import Index
 
 NAME = "info"
 _SHORT = {
@@ -24,12 +28,24 @@ _SHORT = {
 }
 
 
-def command(db: Db = None, json: Json = False) -> None:
+def command(
+    roles: Annotated[
+        bool, typer.Option("--roles", help="Functional roles by IO class, their thresholds, input manipulators.")
+    ] = False,
+    db: Db = None,
+    json: Json = False,
+) -> None:
     """Say what an index holds: model, corpus, processing, and the IO classes of each layer."""
     from neuronagent.service import views
     from neuronagent.service.lookup import open_index
 
     with open_index(db) as index:
+        if index.is_imported:
+            _imported(index, json, db)
+            return
+        if roles:
+            _roles(index, json, db)
+            return
         view = views.info_view(index)
         target = index.target
     if json:
@@ -42,8 +58,37 @@ def command(db: Db = None, json: Json = False) -> None:
         out.print()
         first = next(iter(view["io_classes_by_layer"]), "0")
         card.next_commands(
-            out, f"neuronagent explain {first}.0", "neuronagent search --sort cos_in_out --limit 10", db=db
+            out,
+            f"neuronagent explain {first}.0",
+            "neuronagent search --sort cos_in_out --limit 10",
+            "neuronagent info --roles",
+            db=db,
         )
+
+
+def _imported(index: Index, json: bool, db: str | None) -> None:
+    """The same of an index of numbers that others published."""
+    from neuronagent.cli.imported_card import print_info
+
+    layers = index.reader.published.layers()
+    if json:
+        print_json({"schema_version": 1, **index.info, "neurons_by_layer": layers})
+        return
+    with page() as out:
+        print_info(out, index.info, layers, _without_password(index.target), db)
+
+
+def _roles(index: Index, json: bool, db: str | None) -> None:
+    from neuronagent.cli.roles_card import print_roles
+    from neuronagent.service import views
+    from neuronagent.service.weight_views import roles_view
+
+    view = roles_view(index)
+    if json:
+        print_json({"schema_version": views.SCHEMA_VERSION, "model": views.model_view(index), **view})
+        return
+    with page() as out:
+        print_roles(out, view, db)
 
 
 def _facts(out: Console, view: Mapping[str, Any], target: str) -> None:
@@ -67,8 +112,9 @@ def _lines(view: Mapping[str, Any], target: str) -> list[tuple[str, str]]:
         lines += [("", f"{corpus['tokens']:,} tokens, {corpus['texts']:,} texts, {corpus['documents']:,} documents")]
         splits = " · ".join(f"{name} {count:,}" for name, count in corpus.get("tokens_by_split", {}).items())
         lines += [("splits", splits)]
-    processing = f"signs {view.get('sign_convention')}, post-norm {view.get('post_norm')}, BOS {view.get('bos')}"
-    lines += [("processing", f"{processing}, texts of at most {view.get('max_tokens')} tokens, k = {view.get('k')}")]
+    processing = f"signs {view.get('sign_convention')}, post-norm {view.get('post_norm')}"
+    recorded = f", BOS {view.get('bos')}, texts of at most {view.get('max_tokens')} tokens, k = {view.get('k')}"
+    lines += [("processing", processing + (", weights alone" if view.get("weights_only") else recorded))]
     if view.get("sign_flips"):
         flips = view["sign_flips"]
         lines += [("", f"against float32, {flips['x_gate']:.2%} of gate and {flips['x_in']:.2%} of in signs differ")]

@@ -9,12 +9,13 @@ import typer
 from neuronagent.cli import criteria, text
 from neuronagent.cli.options import Db, Json
 from neuronagent.cli.output import page, print_json
-from neuronagent.domain import COMBINATIONS
+from neuronagent.domain import COMBINATIONS, Role
 from neuronagent.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from neuronagent.service.lookup import Index
     from neuronagent.store.search import SearchPage
 
 NAME = "search"
@@ -25,6 +26,15 @@ _RANGE = "LOW..HIGH, either end may be left out"
 def command(
     layers: Annotated[
         str | None, typer.Option("--layers", "-l", metavar="LAYERS", help="Layers such as 3, 0-5 or 0,2,7-9.")
+    ] = None,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--role",
+            metavar="ROLE",
+            help="A functional role: prediction, suppression, partition, entropy, attention-activation or "
+            "attention-deactivation; may be given several times.",
+        ),
     ] = None,
     io_class: Annotated[
         list[str] | None,
@@ -85,7 +95,9 @@ def command(
             "--sort",
             metavar="KEY",
             help="neuron, match (strongest for --token), cos_gate_in, cos_gate_out, cos_in_out, norm_gate, norm_in, "
-            "norm_out, frequency_pm, mass_mm (p and m: plus and minus, gate first).",
+            "frequency_pm, mass_mm (p and m: plus and minus, gate first); and, largest first, kurtosis, skew and "
+            "variance of cos(out, tokens), norm (of out), mass (Σ|post|), double_checking, entropy_share, "
+            "attention_score.",
         ),
     ] = None,
     descending: Annotated[bool | None, typer.Option("--desc/--asc", help="Largest or smallest first.")] = None,
@@ -94,13 +106,15 @@ def command(
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Find neurons by layer, IO class, geometry, statistics, tokens and explanations; all criteria must hold."""
+    """Find neurons by layer, IO class, role, geometry, statistics, tokens and explanations; all criteria must hold."""
     if where is not None and token is None:
         raise UsageError("--in says where a token stands", remedy="give the token with --token")
     ranges = {"cos_gate_in": cos_gate_in, "cos_gate_out": cos_gate_out, "cos_in_out": cos_in_out}
     classes, only = criteria.parse_classes(io_class or [], atypical)
+    order = criteria.parse_sort(sort, token)
     wanted = criteria.Criteria(
         layers=criteria.parse_layers(layers),
+        roles=tuple(Role.parse(name) for name in role or ()),
         io_classes=classes,
         atypical=only,
         cosines={key: criteria.parse_range(given) for key, given in ranges.items() if given is not None},
@@ -109,8 +123,8 @@ def command(
         token=token,
         places=criteria.parse_place(where or "out"),
         explanation=explanation or "",
-        sort=sort or ("match" if token is not None else "neuron"),
-        descending=descending if descending is not None else sort in (None, "match") and token is not None,
+        sort=order,
+        descending=descending if descending is not None else order in criteria.LARGEST_FIRST,
         limit=limit,
         offset=offset,
     )
@@ -120,19 +134,51 @@ def command(
     from neuronagent.service.lookup import open_index
 
     with open_index(db) as index:
+        if index.is_imported:
+            _search_imported(index, wanted, json, db)
+            return
         found = find(index, wanted)
         view = views.search_view(index, found) if json else None
     if view is not None:
         print_json(view)
         return
     with page() as out:
-        _print_page(out, found, limit, token is not None, db)
+        _print_page(out, found, wanted, db)
 
 
-def _print_page(out: Console, found: SearchPage, limit: int, matched: bool, db: str | None) -> None:
+def _search_imported(index: Index, wanted: criteria.Criteria, json: bool, db: str | None) -> None:
+    """The same among numbers that others published, of which there are fewer kinds.
+
+    Raises:
+        UsageError: a criterion that needs what was not published.
+    """
+    from neuronagent.cli.imported_card import print_search
+    from neuronagent.service.imported_views import search_view
+    from neuronagent.store.published import PublishedQuery
+
+    asked = (wanted.roles, wanted.io_classes, wanted.atypical is not None, wanted.cosines, wanted.mass, wanted.token)
+    if any(asked):
+        raise UsageError(
+            "this index holds imported numbers: no geometry, mass or inverted tokens",
+            remedy="search by --layers, --frequency or --explanation; sort by neuron or frequency_pm",
+        )
+    query = PublishedQuery(
+        layers=wanted.layers, frequency=wanted.frequency, explanation=wanted.explanation, sort=wanted.sort,
+        descending=wanted.descending, limit=wanted.limit, offset=wanted.offset,
+    )  # fmt: skip
+    view = search_view(index, query)
+    if json:
+        print_json(view)
+        return
+    with page() as out:
+        print_search(out, view, wanted.limit, db)
+
+
+def _print_page(out: Console, found: SearchPage, wanted: criteria.Criteria, db: str | None) -> None:
     from rich.text import Text
 
     from neuronagent.cli import card
+    from neuronagent.store.search import NUMBERS
 
     if not found.rows:
         beyond = f"; {found.total} in all, the offset is behind them" if found.total else ""
@@ -140,20 +186,25 @@ def _print_page(out: Console, found: SearchPage, limit: int, matched: bool, db: 
         return
     titles = [("neuron", "left"), ("IO class", "wrap"), ("g·in", "right"), ("g·out", "right"), ("in·out", "right")]
     titles += [(text.name(c).replace("gate", "g").replace("in", "i"), "right") for c in COMBINATIONS]
+    matched, number = wanted.token is not None, wanted.sort if wanted.sort in NUMBERS else None
+    titles[2:2] = [("role", "wrap")] if any(row.role for row in found.rows) else []
+    titles += [(number, "right")] if number else []
     table = card.plain_table([*titles, *([("match", "right")] if matched else [])])
     for row in found.rows:
         shares = (_whole(row.mass_share[c]) for c in COMBINATIONS)
         cosines = (
             f"{row.cosines[key]:+.2f}".replace("-", "−") for key in ("cos_gate_in", "cos_gate_out", "cos_in_out")
         )
-        match = [text.number(row.match)] if matched else []
-        table.add_row(*card.cells(str(row.neuron), str(row.io_class), *cosines, *shares, *match))
+        role = [row.role.value if row.role else "–"] if ("role", "wrap") in titles else []
+        extra = [text.number(row.numbers[number])] if number else []
+        extra += [text.number(row.match)] if matched else []
+        table.add_row(*card.cells(str(row.neuron), str(row.io_class), *role, *cosines, *shares, *extra))
     out.print(table)
     first, last = found.offset + 1, found.offset + len(found.rows)
     said = f"{first:,}–{last:,} of {found.total:,} neurons; cosines, then the output mass by sign combination"
     out.print(Text(said, style="dim"))
     if found.next_offset is not None:
-        out.print(Text(f"next page: the same with --offset {found.next_offset} --limit {limit}"))
+        out.print(Text(f"next page: the same with --offset {found.next_offset} --limit {wanted.limit}"))
     card.next_commands(out, f"neuronagent explain {found.rows[0].neuron}", db=db)
 
 

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuronagent.cli import card, text
+from neuronagent.cli import card, roles_card, text
 from neuronagent.cli.options import Db, Json, NeuronArgument
 from neuronagent.cli.output import page, print_json
-from neuronagent.domain import LISTED, Quantity, SignCombination, Split
+from neuronagent.domain import LISTED, QUANTITIES, NeuronId, Quantity, SignCombination, Split
 from neuronagent.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
+
+    from neuronagent.service.lookup import Index
 
 NAME = "show"
 CARD_EXAMPLES = 3
@@ -34,6 +36,9 @@ def command(
     split: Annotated[
         Split | None, typer.Option("--split", help="Only examples of this split of the documents.")
     ] = None,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="In the JSON of an imported neuron, the values at every token of each text.")
+    ] = False,
     db: Db = None,
     json: Json = False,
 ) -> None:
@@ -45,6 +50,9 @@ def command(
     from neuronagent.service.lookup import open_index
 
     with open_index(db) as index:
+        if index.is_imported:
+            _show_imported(index, neuron, wanted, quantity, limit, split, trace, json, db)
+            return
         shown = limit if json else None  # a card also tells how many there are
         view = views.neuron_view(
             index.neuron(neuron), limit=shown, combinations=wanted, quantities=quantities, split=split
@@ -54,6 +62,33 @@ def command(
     else:
         with page() as out:
             _print_card(out, view, quantities[0], CARD_EXAMPLES if limit is None else limit, db)
+
+
+def _show_imported(
+    index: Index,
+    neuron: str,
+    combinations: list[SignCombination],
+    quantity: str | None,
+    limit: int | None,
+    split: Split | None,
+    trace: bool,
+    json: bool,
+    db: str | None,
+) -> None:
+    """The same of a neuron whose numbers were published by others."""
+    from neuronagent.cli.imported_card import print_show
+    from neuronagent.service.imported_views import show_view
+
+    wanted = [parse_quantity(quantity)] if quantity else list(QUANTITIES if json else LISTED[:1])
+    view = show_view(
+        index, NeuronId.parse(neuron), limit=limit if json else None, combinations=combinations, quantities=wanted,
+        split=split, traces=trace and json,
+    )  # fmt: skip
+    if json:
+        print_json(view)
+        return
+    with page() as out:
+        print_show(out, view, wanted[0], CARD_EXAMPLES if limit is None else limit, db)
 
 
 def parse_quantity(given: str) -> Quantity:
@@ -74,8 +109,11 @@ def _print_card(out: Console, view: dict[str, Any], quantity: Quantity, limit: i
     if sentence := _where_it_writes(view, quantity):
         out.print(sentence)
     _chance(out, view)
+    roles_card.role_line(out, view)
     out.print()
     _vocabulary(out, view)
+    out.print()
+    roles_card.neighbours(out, view)
     if view["combinations"]:
         out.print()
         _combinations(out, view, quantity)
@@ -91,7 +129,7 @@ def _print_card(out: Console, view: dict[str, Any], quantity: Quantity, limit: i
     others = [view["vocabulary"]["out"]["top"][0]["token"]] if view["vocabulary"]["out"]["top"] else []
     card.next_commands(
         out,
-        f"neuronagent explain {view['neuron']}",
+        *([f"neuronagent explain {view['neuron']}"] if view["combinations"] else []),
         *(f"neuronagent search --token {_shell(token)} --in out" for token in others),
         db=db,
     )

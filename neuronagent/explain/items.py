@@ -20,6 +20,8 @@ from neuronagent.explain.evidence import NeuronEvidence, Strength, Window
 from neuronagent.layout import HISTOGRAM_EDGES
 
 N0, N1 = "N0", "N1"
+SAME_TEXTS = "N0 same texts"
+"""In place of N0 where the corpus is not there: weak tokens of the texts that P is from, which is harder."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.domain import SignCombination, Split, Text
+from neuronagent.domain import SignCombination, Split
+from neuronagent.explain.background import Background, positions_of
 from neuronagent.explain.evidence import CombinationEvidence, NeuronEvidence, Strength, Window
 from neuronagent.explain.features import NEARBY, Condition, Positions, TokenShapes, quote, shape_conditions
 
@@ -40,7 +41,6 @@ _SELECT_PRECISION = 0.6
 _SELECT_COVER = 1 / 3
 """Of its cover on explain, what a rule must still have on select."""
 _CONJUNCTION_GAIN = 1.15
-_CORPUS_TOKENS = 60_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,30 +138,6 @@ class RuleExplanation:
         )
 
 
-class Background:
-    """The corpus that rules are measured against: a fixed part of the explain split, and all of its token counts."""
-
-    def __init__(self, shapes: TokenShapes, texts: Sequence[Text], token_counts: NDArray[np.int64]) -> None:
-        self.shapes = shapes
-        self.positions = corpus_positions(texts, shapes)
-        self.share = token_counts / max(1, int(token_counts.sum()))
-        """Share of each token id `[V]` among the tokens of the explain split."""
-
-    def rate(self, conditions: Sequence[Condition]) -> float:
-        """Share of the background's tokens (position 0 left out) at which all `conditions` hold."""
-        if not len(self.positions):
-            return 0.0
-        return float(np.logical_and.reduce([condition.holds(self.positions) for condition in conditions]).mean())
-
-
-def corpus_positions(texts: Sequence[Text], shapes: TokenShapes) -> Positions:
-    """Every position but the first of about `_CORPUS_TOKENS` tokens at most, of texts evenly spaced over all."""
-    total = sum(len(text.token_ids) for text in texts)
-    chosen = texts[:: max(1, math.ceil(total / _CORPUS_TOKENS))]
-    everywhere = Positions.of_texts([text.token_ids for text in chosen], shapes)
-    return everywhere.at(np.flatnonzero(everywhere.back(1) >= 0))
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Items:
     """Windows of one split with their side: 0 strong in c, 1 random tokens weak for c, 2 in the other combinations."""
@@ -183,21 +159,26 @@ class _Items:
         return float(held[member].mean()) if member.any() else 0.0
 
 
-def positions_of(windows: Sequence[Window], shapes: TokenShapes) -> Positions:
-    """The marked tokens of `windows`, as positions of their texts."""
-    texts = {w.text.text_id: w.text.token_ids for w in windows}
-    starts = dict(zip(texts, np.cumsum([0, *(len(ids) for ids in texts.values())]).tolist(), strict=False))
-    chosen = np.array([starts[w.text.text_id] + w.position for w in windows], dtype=np.int64)
-    return Positions.of_texts(list(texts.values()), shapes).at(chosen)
+@dataclass(frozen=True, kw_only=True)
+class Sides:
+    """The windows of one split that a rule is learnt or checked on: those where the combination is strong, those that
+    are weak for it, and those of the neuron's other combinations."""
+
+    strong: Sequence[Window] = ()
+    weak: Sequence[Window] = ()
+    others: Sequence[Window] = ()
+
+    def items(self, shapes: TokenShapes) -> _Items:
+        sizes = [len(self.strong), len(self.weak), len(self.others)]
+        sides = np.repeat(np.array([0, 1, 2], dtype=np.int8), sizes)
+        return _Items(windows=(*self.strong, *self.weak, *self.others), sides=sides, shapes=shapes)
 
 
-def _items(evidence: NeuronEvidence, own: CombinationEvidence, split: Split, shapes: TokenShapes) -> _Items:
+def _sides(evidence: NeuronEvidence, own: CombinationEvidence, split: Split) -> Sides:
     random = [w for w in evidence.random[split] if own.strength(w) is Strength.WEAK]
     random += [w for w in own.sampled[split] if own.strength(w) is Strength.WEAK]
     others = [w for e in evidence.combinations.values() if e is not own for w in (*e.strong[split], *e.sampled[split])]
-    windows = (*own.strong[split], *random, *others)
-    sides = np.repeat(np.array([0, 1, 2], dtype=np.int8), [len(own.strong[split]), len(random), len(others)])
-    return _Items(windows=windows, sides=sides, shapes=shapes)
+    return Sides(strong=own.strong[split], weak=random, others=others)
 
 
 def explain_combination(
@@ -207,18 +188,22 @@ def explain_combination(
     own = evidence.combinations[combination]
     if not own.enough(Split.EXPLAIN):
         return None
-    items = _items(evidence, own, Split.EXPLAIN, background.shapes)
-    check = _items(evidence, own, Split.SELECT, background.shapes)
+    explain, select = (_sides(evidence, own, split) for split in (Split.EXPLAIN, Split.SELECT))
+    return learn(combination, explain, select, background)
+
+
+def learn(combination: SignCombination, explain: Sides, select: Sides, background: Background) -> RuleExplanation:
+    """The decision list that `explain` suggests and `select` does not speak against."""
+    items, check = explain.items(background.shapes), select.items(background.shapes)
     rules = _decision_list(items, check, background)
-    strong = own.strong[Split.EXPLAIN]
     return RuleExplanation(
         combination=combination,
         rules=rules,
         default=_default(rules, items),
-        triggers=_triggers(strong, background),
-        previous=_common(w.text.token_ids[w.position - 1] for w in strong if w.position > 1),
-        following=_common(w.after[0] for w in strong if w.after),
-        n_strong=len(strong),
+        triggers=_triggers(explain.strong, background),
+        previous=_common(w.text.token_ids[w.position - 1] for w in explain.strong if w.position > 1),
+        following=_common(w.after[0] for w in explain.strong if w.after),
+        n_strong=len(explain.strong),
     )
 
 

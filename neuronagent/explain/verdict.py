@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from neuronagent.domain import Score
-from neuronagent.explain.items import N0, N1
+from neuronagent.explain.items import N0, N1, SAME_TEXTS
 from neuronagent.explain.scorers.detection import AUROC, STRONGEST
 
 
@@ -34,7 +34,7 @@ def verdict(scores: Sequence[Score], *, enough: bool, is_rule: bool, judge_fit: 
     if not enough:
         return Verdict.NOT_ENOUGH
     found = {s.negative_set: s for s in scores if s.metric == AUROC}
-    random = found.get(N0)
+    random = found.get(N0) or found.get(SAME_TEXTS)
     if random is None or random.value is None or random.lo is None:
         return Verdict.FAILED
     if not judge_fit:

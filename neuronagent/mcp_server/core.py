@@ -85,6 +85,7 @@ class CoreTools:
         self,
         layers: Annotated[list[int] | None, Field(description="from zero; default all", max_length=200)] = None,
         io_class: Annotated[str | None, Field(description="such as depletion or atypical depletion")] = None,
+        role: Annotated[str | None, Field(description="such as prediction, suppression, partition, entropy")] = None,
         token: Annotated[str | None, Field(description="text of one token")] = None,
         token_in: Annotated[
             TokenPlace, Field(description="nearest tokens of a vector, or peaks of examples")
@@ -117,6 +118,7 @@ class CoreTools:
         criteria = Criteria(
             layers=tuple(layers or ()),
             io_class=io_class,
+            role=role,
             token=token,
             token_in=token_in,
             explanation=explanation,

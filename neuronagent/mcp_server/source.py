@@ -16,6 +16,7 @@ from typing import Any
 
 from neuronagent.domain import NeuronId, NeuronRecord
 from neuronagent.errors import IndexMismatchError, StorageError
+from neuronagent.published import IMPORTED
 from neuronagent.service.lookup import Index, Neuron
 from neuronagent.service.untrusted import clean
 from neuronagent.store.engine import is_url
@@ -90,6 +91,11 @@ class IndexSource:
         reader = IndexReader.open(self.db)  # says what is wrong with a file better than its identity would
         try:
             info = reader.info()
+            if info.get("protocol") == IMPORTED:
+                raise IndexMismatchError(
+                    "this index holds imported numbers, which the tools do not know",
+                    remedy="use `neuronagent show` and `neuronagent explain`",
+                )
             if before is not None and info.get("fingerprint") != before.info.get("fingerprint"):
                 name = self._path.name if self._path else "the index"
                 raise IndexMismatchError(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
@@ -32,47 +31,19 @@ from neuronagent.domain import (
     Vector,
     VocabularyMatrix,
 )
-from neuronagent.errors import NotFoundError, StorageError
+from neuronagent.errors import NotFoundError, StorageError, UsageError
 from neuronagent.index.io_class import classify
 from neuronagent.layout import HISTOGRAM_EDGES
+from neuronagent.service.check_imported import check_imported
+from neuronagent.service.check_traces import check_computed_traces
+from neuronagent.service.ledger import Finding, Ledger
 from neuronagent.service.lookup import Index
 from neuronagent.service.progress import Progress, Silent
 from neuronagent.store.search import SearchQuery, SearchRow
 
-KEPT = 3
 _PAGE = 500
 _RELATIVE, _ABSOLUTE = 1e-5, 1e-6
 _ACT_MINIMUM = {"silu": -0.278465, "gelu": -0.169971, "gelu_pytorch_tanh": -0.170041}
-
-
-@dataclass(kw_only=True)
-class Finding:
-    """One identity: how often it was checked, how often it did not hold, and the first failures in words."""
-
-    name: str
-    checked: int = 0
-    wrong: int = 0
-    examples: list[str]
-
-    @property
-    def ok(self) -> bool:
-        return not self.wrong
-
-
-class Ledger:
-    """Counts checks by name, in the order in which they are first made."""
-
-    def __init__(self) -> None:
-        self.findings: dict[str, Finding] = {}
-
-    def __call__(self, name: str, holds: bool, where: str, *found: object) -> None:
-        """`found`: the values that should have agreed, for a failure's line."""
-        own = self.findings.setdefault(name, Finding(name=name, examples=[]))
-        own.checked += 1
-        if not holds:
-            own.wrong += 1
-            if len(own.examples) < KEPT:
-                own.examples.append(where + (": " + ", ".join(map(str, found)) if found else ""))
 
 
 def check_index(index: Index, model_folder: str | None = None, progress: Progress | None = None) -> list[Finding]:
@@ -82,8 +53,14 @@ def check_index(index: Index, model_folder: str | None = None, progress: Progres
         IndexMismatchError: the model is not the one that was indexed.
         ModelError: it cannot be loaded.
         StorageError: the index cannot be read.
+        UsageError: a model was given for imported numbers.
     """
     progress, ledger = progress or Silent(), Ledger()
+    if index.is_imported:
+        if model_folder is not None:
+            raise UsageError("an imported index cannot be run through a model again", remedy="leave out --model")
+        check_imported(index, ledger, progress)
+        return list(ledger.findings.values())
     corpus = _Corpus(index, ledger)
     total = sum(index.reader.layers().values())
     progress.start("checking neurons", total, "neurons")
@@ -92,6 +69,7 @@ def check_index(index: Index, model_folder: str | None = None, progress: Progres
         seen += 1
         _check_row(index, row, corpus, ledger)
         progress.advance(seen)
+    check_computed_traces(index, ledger)
     ledger("every neuron of every layer is there", seen == total, "the index", seen, total)
     if model_folder is not None:
         from neuronagent.service.recheck import check_live

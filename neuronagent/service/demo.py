@@ -33,7 +33,7 @@ def run_demo(db: str | None = None, progress: Progress | None = None, *, tokens:
     progress = progress or Silent()
     target = db or str(demo_db())
     Path(target).expanduser().absolute().parent.mkdir(parents=True, exist_ok=True)
-    build_index(BuildOptions(model=str(MODEL), text=SOURCE, db=target, token_budget=tokens), progress)
+    build_index(BuildOptions(model=str(MODEL), text=SOURCE, db=target, token_budget=tokens, device="cpu"), progress)
     with Index(target) as index:
         chosen = choose(index, progress)
         for neuron in chosen:

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronagent.domain import COMBINATIONS, Explanation, NeuronId, Score, SignCombination, Split
+from neuronagent.errors import UsageError
 from neuronagent.explain import describe, rules
+from neuronagent.explain.background import Background, corpus_positions, positions_of
 from neuronagent.explain.evidence import CombinationEvidence, NeuronEvidence, Window, gather
 from neuronagent.explain.features import Positions, TokenShapes
 from neuronagent.explain.items import item_sets, spread
-from neuronagent.explain.rules import Background, RuleExplanation
+from neuronagent.explain.rules import RuleExplanation
 from neuronagent.explain.scorers import cross_combination, predictor
 from neuronagent.explain.scorers.base_rate import base_rate
 from neuronagent.explain.scorers.detection import detection
@@ -61,9 +63,15 @@ class Explainer:
     """The deterministic explainer over one index. Not safe to share between threads."""
 
     def __init__(self, reader: IndexReader) -> None:
+        """Raises `UsageError` if the index has no examples to explain."""
         self.reader = reader
         self._corpus = _CachedTexts(reader)
         info = reader.info()
+        if info.get("weights_only"):
+            raise UsageError(
+                "this index holds weights alone: without examples there is nothing to explain",
+                remedy="index the model over a text, without --weights-only",
+            )
         self.salt: str = info["salt"]
         self.fingerprint: str = info["fingerprint"]
         self.evidence = lru_cache(maxsize=512)(self._evidence)
@@ -81,7 +89,7 @@ class Explainer:
     @cached_property
     def test_positions(self) -> Positions:
         """The part of the test split that rules are run over for the base-rate view."""
-        return rules.corpus_positions(self.reader.texts(Split.TEST), self.shapes)
+        return corpus_positions(self.reader.texts(Split.TEST), self.shapes)
 
     @cached_property
     def test_tokens(self) -> int:
@@ -96,7 +104,7 @@ class Explainer:
         return {c: rules.explain_combination(evidence, c, self.background) for c in COMBINATIONS}
 
     def predictor(self, rule: RuleExplanation) -> Predictor:
-        return lambda windows: rule.predict(rules.positions_of(windows, self.shapes))
+        return lambda windows: rule.predict(positions_of(windows, self.shapes))
 
     def explain(self, neuron: NeuronId) -> dict[SignCombination, Explained]:
         """Text and scores for each combination; reads `test`, writes nothing.
@@ -130,7 +138,7 @@ class Explainer:
         own, predict, seed = evidence.combinations[c], self.predictor(rule), seed_of(evidence.neuron, c)
 
         def token_list(windows: Sequence[Window]) -> NDArray[np.float64]:
-            return rule.predict_tokens(rules.positions_of(windows, self.shapes))
+            return rule.predict_tokens(positions_of(windows, self.shapes))
 
         scores = detection(
             predict,

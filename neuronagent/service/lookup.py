@@ -19,14 +19,19 @@ from typing import TYPE_CHECKING, Any
 from neuronagent.domain import (
     LISTED,
     ListEntry,
+    Neighbours,
     NeuronId,
     NeuronRecord,
     Quantity,
+    Role,
     SignCombination,
     Split,
     Text,
 )
+from neuronagent.errors import IndexMismatchError
+from neuronagent.published import IMPORTED
 from neuronagent.settings import chosen_db
+from neuronagent.store.engine import display_name
 from neuronagent.store.explanations import StoredExplanation, StoredScore
 from neuronagent.store.reader import IndexReader
 from neuronagent.store.search import SearchPage, SearchQuery, SearchRow
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from neuronagent.service.explain import Explainer
+    from neuronagent.service.explain_imported import ImportedExplainer
 
 CONTEXT = 24
 """Tokens shown before an example's marked one; `FOLLOWING` after it."""
@@ -92,6 +98,15 @@ class Neuron:
                 return [e for e in self.index.examples(entries) if e.split is split][:limit]
         return self.index.examples(entries[:limit])
 
+    @property
+    def role(self) -> Role | None:
+        """The functional role, None for none; the numbers behind it are in `record.role`."""
+        return self.record.role.role
+
+    def neighbours(self) -> Neighbours | None:
+        """The most similar and opposite neurons, readers and writers, by list; None where the index has none."""
+        return self.index.reader.neighbours(self.id)
+
     def explanations(self, *, superseded: bool = False) -> list[tuple[StoredExplanation, list[StoredScore]]]:
         """The stored explanations of all combinations, each with its scores."""
         reader = self.index.reader
@@ -136,13 +151,51 @@ class Index:
         Raises:
             UsageError: no neuron's name.
             NotFoundError: the index does not have it.
+            IndexMismatchError: the index was imported and has no such records; see `imported`.
         """
         identifier = neuron if isinstance(neuron, NeuronId) else NeuronId.parse(neuron)
+        self._refuse_imported()
         return Neuron(self, self.reader.neuron(identifier))
 
     def search(self, query: SearchQuery | None = None, **criteria: Any) -> SearchPage:
-        """The neurons that meet a `SearchQuery`, or its fields given by name."""
+        """The neurons that meet a `SearchQuery`, or its fields given by name.
+
+        Raises:
+            IndexMismatchError: the index was imported; see `reader.published.search`.
+        """
+        self._refuse_imported()
         return self.reader.search(query or SearchQuery(**criteria))
+
+    @cached_property
+    def is_imported(self) -> bool:
+        """Whether the numbers were published by somebody else, and read by `neuronagent import`."""
+        return self.info.get("protocol") == IMPORTED
+
+    def imported(self, neuron: str | NeuronId, *, traces: bool = False) -> dict[str, Any]:
+        """What was published of a neuron, as `neuronagent show --json` prints it.
+
+        Raises:
+            UsageError: no neuron's name.
+            NotFoundError: it was not imported.
+        """
+        from neuronagent.service import imported_views
+
+        identifier = neuron if isinstance(neuron, NeuronId) else NeuronId.parse(neuron)
+        return imported_views.show_view(self, identifier, traces=traces)
+
+    def _refuse_imported(self) -> None:
+        if self.is_imported:
+            raise IndexMismatchError(
+                f"{display_name(self.target)} holds imported numbers ({IMPORTED}), not neurons' whole records",
+                remedy="use `neuronagent show`, `search` and `explain`, or Index.imported and Index.explain",
+            )
+
+    @cached_property
+    def imported_explainer(self) -> ImportedExplainer:
+        """The deterministic explainer over an index of imported numbers."""
+        from neuronagent.service.explain_imported import ImportedExplainer
+
+        return ImportedExplainer(self.reader)
 
     @cached_property
     def explainer(self) -> Explainer:
@@ -159,6 +212,11 @@ class Index:
         from neuronagent.service import views
         from neuronagent.service.explain import ensure_explained
 
+        if self.is_imported:
+            from neuronagent.service import imported_views
+
+            identifier = neuron if isinstance(neuron, NeuronId) else NeuronId.parse(neuron)
+            return imported_views.explanation_view(self, identifier)
         found = self.neuron(neuron)
         ensure_explained(self.explainer, self.target, found.id)
         return views.explanation_view(found)
@@ -198,7 +256,7 @@ class Index:
             self._token_bytes.update(zip(missing, self.reader.token_bytes(missing), strict=True))
 
     def to_pandas(self) -> pd.DataFrame:
-        """A row per neuron: class, cosines, and frequency and output mass of each combination."""
+        """A row per neuron: class, role, cosines, `store.search.NUMBERS`, frequency and output mass by combination."""
         import pandas as pd
 
         def row(found: SearchRow) -> dict[str, Any]:
@@ -207,7 +265,9 @@ class Index:
                 "layer": found.neuron.layer,
                 "index": found.neuron.index,
                 "io_class": str(found.io_class),
+                "role": found.role.value if found.role else None,
                 **found.cosines,
+                **found.numbers,
             }
             for c in SignCombination:
                 columns[f"frequency {c.value}"] = found.frequency[c]

@@ -18,7 +18,7 @@ from neuronagent.service.progress import Progress
 
 if TYPE_CHECKING:
     from neuronagent.models.gated import GatedModel
-    from neuronagent.service.check import Ledger
+    from neuronagent.service.ledger import Ledger
 
 SAMPLED = 48
 """Neurons and combinations looked at; one entry of each of its three lists."""
@@ -55,7 +55,7 @@ def check_live(index: Index, model_folder: str, ledger: Ledger, progress: Progre
         )
     by_text = _sample(index)
     progress.start("running texts again", len(by_text), "texts")
-    tolerance = _TOLERANCE.get(said["dtype"], _HALF)
+    tolerance = _TOLERANCE.get(index.info["identity"].get("dtype"), _HALF)
     for done, (text_id, wanted) in enumerate(sorted(by_text.items()), 1):
         for stored, found, scale in _again(index, model, text_id, wanted):
             holds = abs(stored.value - found) <= tolerance * max(abs(stored.value), scale)

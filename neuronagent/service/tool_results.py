@@ -16,7 +16,7 @@ TokenPlace = Literal[
 ]  # fmt: skip
 Sort = Literal[
     "neuron", "match", "cos_gate_in", "cos_gate_out", "cos_in_out",
-    "norm_gate", "norm_in", "norm_out", "frequency", "mass_share",
+    "norm_gate", "norm_in", "norm_out", "frequency", "mass_share", "kurtosis", "skew", "mass",
 ]  # fmt: skip
 """Where `search_neurons` looks a token up, and what it sorts by."""
 
@@ -60,10 +60,12 @@ class ModelInfo(Result, total=False):
 class SearchHit(TypedDict, total=False):
     neuron: Required[str]
     io_class: str
+    role: str | None
     cos_gate_in: float | None
     cos_gate_out: float | None
     cos_in_out: float | None
     match: float | None
+    sorted_by: float | None
     main_combination: str | None
     main_mass_share: float | None
     frequency: dict[str, float | None]
@@ -90,6 +92,7 @@ class OverviewRow(TypedDict, total=False):
 
 class Overview(NeuronResult, total=False):
     io_class: str
+    role: str | None
     meaning: str
     cos_gate_in: float | None
     cos_gate_out: float | None
@@ -117,6 +120,7 @@ class MomentRow(TypedDict):
 
 class Weights(NeuronResult, total=False):
     io_class: str
+    role: str | None
     meaning: str
     sign_convention: str
     sign: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neuronagent.domain import COMBINATIONS, IOClass, SignCombination
+from neuronagent.domain import COMBINATIONS, IOClass, Role, SignCombination
 from neuronagent.errors import NotFoundError, UsageError
 from neuronagent.service.bounded import Cursor, Format, budget, checked_limit, more, number, page
 from neuronagent.service.lookup import Index
@@ -20,6 +20,7 @@ class Criteria:
     """What neurons are looked for; all given criteria must hold, ranges include their ends."""
 
     layers: tuple[int, ...] = ()
+    role: str | None = None
     io_class: str | None = None
     min_cos_in_out: float | None = None
     max_cos_in_out: float | None = None
@@ -86,6 +87,7 @@ def _query(index: Index, criteria: Criteria, *, limit: int, offset: int) -> Sear
     }
     return SearchQuery(
         layers=_layers(index, criteria.layers),
+        roles=(Role.parse(criteria.role),) if criteria.role else (),
         io_classes=(label.name,) if label else (),
         atypical=label.atypical if label else None,
         cosines=cosines,
@@ -124,6 +126,10 @@ def _hit(row: SearchRow, criteria: Criteria, response_format: Format) -> SearchH
         cos_gate_out=number(row.cosines["cos_gate_out"]),
         cos_in_out=number(row.cosines["cos_in_out"]),
     )
+    if row.role:
+        hit["role"] = row.role.value
+    if criteria.sort in ("kurtosis", "skew", "mass"):
+        hit["sorted_by"] = number(row.numbers[criteria.sort])
     if criteria.token:
         hit["match"] = number(row.match)
     shares = {c: share for c, share in row.mass_share.items() if share is not None}
@@ -144,6 +150,10 @@ def _hit(row: SearchRow, criteria: Criteria, response_format: Format) -> SearchH
 def _note(criteria: Criteria, found: SearchPage) -> str:
     if not found.total:
         return "No neuron meets all criteria: widen one; model_info gives the number of neurons of each class."
+    if criteria.sort in ("kurtosis", "skew"):
+        return f"sorted_by: {criteria.sort} of cos(out, token) over the vocabulary."
+    if criteria.sort == "mass":
+        return "sorted_by: output mass, the sum of |post| over the corpus."
     if criteria.token and criteria.token_in in {c.value for c in COMBINATIONS}:
         return "match: largest |post| at this token, over the top lists of all splits (a list holds few texts)."
     if criteria.token:

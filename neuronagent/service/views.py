@@ -31,6 +31,7 @@ from neuronagent.explain.evidence import MINIMUM_STRONG
 from neuronagent.explain.scorers import cross_combination
 from neuronagent.explain.verdict import Verdict, verdict
 from neuronagent.service.lookup import Example, Index, Neuron
+from neuronagent.service.weight_views import neighbours_view, role_view
 from neuronagent.store.explanations import StoredExplanation, StoredScore
 from neuronagent.store.search import SearchPage, SearchRow
 
@@ -40,13 +41,14 @@ SCHEMA_VERSION = 1
 def model_view(index: Index) -> dict[str, Any]:
     """Which model and corpus the numbers belong to: printed with everything."""
     info = index.info
+    corpus = info.get("corpus") or {}  # none in an index of weights alone
     return {
         "name": info["model"]["name"],
         "revision": info["model"]["revision"],
         "fingerprint": info["fingerprint"],
         "sign_convention": info["sign_convention"],
-        "corpus": info["corpus"]["source"],
-        "tokens": info["corpus"]["tokens"],
+        "corpus": corpus.get("source"),
+        "tokens": corpus.get("tokens", 0),
     }
 
 
@@ -80,9 +82,11 @@ def neuron_view(
         "geometry": vars(record.geometry),
         "baselines": {name: vars(b) for name, b in index.reader.baselines(record.neuron.layer).items()},
         "io_class": str(record.io_class),
+        "role": role_view(record),
         "meaning": describe.geometry_sentence(record.geometry, record.io_class),
         "vocabulary": vocabulary_view(record, VocabularyMatrix.UNEMBEDDING),
         "vocabulary_embedding": vocabulary_view(record, VocabularyMatrix.EMBEDDING),
+        "neighbours": neighbours_view(neuron),
         "tokens": record.tokens,
         "zeros": record.zeros,
         "position_0": {q.value: v for q, v in record.first_values.items()} if record.first_values else None,
@@ -191,7 +195,9 @@ def row_view(row: SearchRow) -> dict[str, Any]:
     return {
         "neuron": str(row.neuron),
         "io_class": str(row.io_class),
+        "role": row.role.value if row.role else None,
         **row.cosines,
+        **row.numbers,
         "frequency": {c.value: row.frequency[c] for c in COMBINATIONS},
         "mass_share": {c.value: row.mass_share[c] for c in COMBINATIONS},
         "match": row.match,
@@ -232,23 +238,28 @@ def _explained(
         reason = f"fewer than {MINIMUM_STRONG} strong tokens from distinct texts in a split, or not explained yet"
         return {**shares, "explanation": None, "scores": [], "verdict": Verdict.NOT_ENOUGH.value, "reason": reason}
     explanation, scores = stored
-    said = explanation.explanation
     return {
         **shares,
-        "explanation": {
-            "id": explanation.id,
-            "text": said.text,
-            "label": said.claims.get("label"),
-            "source": said.source,
-            "model": said.model or None,
-            "author": explanation.author,
-            "unsealed": explanation.unsealed,
-            "created": explanation.created,
-            "claims": dict(said.claims),
-        },
+        "explanation": stored_view(explanation),
         "scores": [score_view(s) for s in scores],
         "verdict": verdict_of(explanation, scores),
         "reason": None,
+    }
+
+
+def stored_view(explanation: StoredExplanation) -> dict[str, Any]:
+    """A stored explanation, without its scores."""
+    said = explanation.explanation
+    return {
+        "id": explanation.id,
+        "text": said.text,
+        "label": said.claims.get("label"),
+        "source": said.source,
+        "model": said.model or None,
+        "author": explanation.author,
+        "unsealed": explanation.unsealed,
+        "created": explanation.created,
+        "claims": dict(said.claims),
     }
 
 

@@ -228,10 +228,11 @@ def _insert(connection: Connection, table: Table, values: dict[str, Any]) -> int
 
 def _lock_neuron(connection: Connection, neuron: NeuronId) -> None:
     """Hold off other writers of this neuron: PostgreSQL locks the row, SQLite has locked the file already."""
-    column = schema.neuron.c
-    query = select(column.ordinal).where(column.layer == neuron.layer, column.neuron == neuron.index)
-    if connection.execute(query.with_for_update()).first() is None:
-        raise NotFoundError(f"neuron {neuron} is not in this index", remedy="name one that is")
+    for table in (schema.neuron, schema.published_neuron):
+        mine = (table.c.layer == neuron.layer, table.c.neuron == neuron.index)
+        if connection.execute(select(table.c.layer).where(*mine).with_for_update()).first() is not None:
+            return
+    raise NotFoundError(f"neuron {neuron} is not in this index", remedy="name one that is")
 
 
 def _unit_of(connection: Connection, explanation_id: int) -> tuple[int, int, int]:

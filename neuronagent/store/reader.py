@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,14 +18,17 @@ from neuronagent.domain import (
     SPLITS,
     CosineBaseline,
     IOClass,
+    Neighbours,
     NeuronId,
     NeuronRecord,
+    Role,
     SignCombination,
     Split,
     Text,
     token_text,
 )
 from neuronagent.errors import NotFoundError
+from neuronagent.published import Trace
 from neuronagent.store import records, schema
 from neuronagent.store.engine import engine_name, open_reader
 from neuronagent.store.explanations import (
@@ -35,8 +39,11 @@ from neuronagent.store.explanations import (
     find_scores,
 )
 from neuronagent.store.failures import storage_errors
+from neuronagent.store.neighbours import neighbours_of
 from neuronagent.store.packing import unpack_array
+from neuronagent.store.published import PublishedReader
 from neuronagent.store.search import SearchPage, SearchQuery, search
+from neuronagent.store.traces import find_trace, find_traced, find_traces
 
 _ID_BATCH = 10_000  # ids in one statement: SQLite takes 32,766 parameters
 
@@ -109,8 +116,23 @@ class IndexReader:
             if not rows["neuron"]:
                 raise self._not_found(neuron)
             projection = rows["projection"][0]
-            facts = _token_facts(connection, records.vocabulary_ids(projection))
+            ids = [*records.vocabulary_ids(projection), *_present(rows["neuron"][0]["double_checking_token"])]
+            facts = _token_facts(connection, ids)
         return records.neuron_record(rows["neuron"][0], projection, rows["combination"], facts)
+
+    def neighbours(self, neuron: NeuronId) -> Neighbours | None:
+        """The neighbours of `neuron` by list, strongest first; None where the index was made without.
+
+        Raises:
+            NotFoundError: the neuron is not in the index.
+        """
+        own = self._layers.get(neuron.layer)
+        if own is None or not 0 <= neuron.index < own.neurons:
+            raise self._not_found(neuron)
+        query = select(schema.neighbour).where(schema.neighbour.c.ordinal == own.first_ordinal + neuron.index)
+        with self._connect() as connection:
+            row = connection.execute(query).mappings().first()
+        return None if row is None else neighbours_of(row, self._by_ordinal)
 
     def text(self, text_id: int) -> Text:
         """A text of the corpus.
@@ -199,6 +221,14 @@ class IndexReader:
                 counts.setdefault(layer, {})[IOClass(name, atypical)] = count
         return counts
 
+    def role_counts(self) -> dict[tuple[Role | None, IOClass], int]:
+        """How many neurons have each functional role (None: none) and IO class; pairs without neurons are left out."""
+        column = schema.neuron.c
+        keys = (column.role, column.io_class, column.atypical)
+        with self._connect() as connection:
+            rows = connection.execute(select(*keys, func.count()).group_by(*keys))
+            return {(Role(role) if role else None, IOClass(name, atypical)): n for role, name, atypical, n in rows}
+
     def explanations(
         self, neuron: NeuronId, combination: SignCombination | None = None, *, superseded: bool = False
     ) -> list[StoredExplanation]:
@@ -220,6 +250,26 @@ class IndexReader:
         with self._connect() as connection:
             return find_scores(connection, explanation_id, superseded=superseded)
 
+    def trace(self, neuron: NeuronId, text_id: int) -> Trace | None:
+        """What `neuron` did at the tokens of a text; None where that was not stored."""
+        with self._connect() as connection:
+            return find_trace(connection, neuron, text_id)
+
+    def traces(self, neuron: NeuronId) -> list[Trace]:
+        """All stored traces of `neuron`, by text."""
+        with self._connect() as connection:
+            return find_traces(connection, neuron)
+
+    def traced(self) -> list[NeuronId]:
+        """The neurons that have a stored trace, in order."""
+        with self._connect() as connection:
+            return find_traced(connection)
+
+    @cached_property
+    def published(self) -> PublishedReader:
+        """The numbers of an index that was imported; every other index has none."""
+        return PublishedReader(self.engine)
+
     @contextmanager
     def _connect(self) -> Generator[Connection]:
         with storage_errors(self.name), self.engine.connect() as connection:
@@ -240,6 +290,17 @@ class IndexReader:
             end = connection.execute(select(func.max(column.first_token + column.n_tokens))).scalar() or 0
         return np.array([*first, end], np.int64)
 
+    def _by_ordinal(self, ordinal: int) -> NeuronId:
+        firsts, layers = self._first_ordinals
+        place = bisect_right(firsts, ordinal) - 1
+        return NeuronId(layers[place], ordinal - firsts[place])
+
+    @cached_property
+    def _first_ordinals(self) -> tuple[list[int], list[int]]:
+        """The first ordinal of each layer, ascending, and the layers in the same order."""
+        ordered = sorted((row.first_ordinal, number) for number, row in self._layers.items())
+        return [first for first, _ in ordered], [number for _, number in ordered]
+
     def _not_found(self, neuron: NeuronId) -> NotFoundError:
         if neuron.layer not in self._layers:
             remedy = f"layers: {_spans(self._layers)}"
@@ -253,6 +314,10 @@ def _token_facts(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[
     column = schema.token.c
     query = select(column.id, column.bytes, column.norm_unembedding, column.norm_embedding).where(column.id.in_(ids))
     return {token_id: (token_text(data), *norms) for token_id, data, *norms in connection.execute(query)}
+
+
+def _present(value: int | None) -> tuple[int, ...]:
+    return () if value is None else (value,)
 
 
 def _text(row: Row[Any]) -> Text:

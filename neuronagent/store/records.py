@@ -23,6 +23,8 @@ from neuronagent.domain import (
     NeuronRecord,
     Quantity,
     QuantityStatistics,
+    Role,
+    RoleRecord,
     Split,
     Vector,
     VocabularyEntry,
@@ -44,6 +46,18 @@ def vocabulary_ids(projection: RowMapping) -> list[int]:
     return np.unique(ids[ids >= 0]).tolist()
 
 
+def role_record(neuron: RowMapping, token: str | None) -> RoleRecord:
+    """The functional role of a row of `neuron`; `token` is the text of its `double_checking_token`."""
+    return RoleRecord(
+        role=None if neuron["role"] is None else Role(neuron["role"]),
+        attention_score=neuron["attention_score"],
+        attention_head=neuron["attention_head"],
+        entropy_share=neuron["entropy_share"],
+        double_checking=neuron["double_checking"],
+        double_checking_token=token,
+    )
+
+
 def neuron_record(
     neuron: RowMapping, projection: RowMapping, combinations: list[RowMapping], tokens: TokenFacts
 ) -> NeuronRecord:
@@ -63,6 +77,9 @@ def neuron_record(
             norm_out=norms[2],
         ),
         io_class=IOClass(neuron["io_class"], neuron["atypical"]),
+        role=role_record(
+            neuron, tokens[checked][0] if (checked := neuron["double_checking_token"]) is not None else None
+        ),
         sign=neuron["sign"],
         vocabulary=_vocabulary(projection, norms, tokens),
         tokens=neuron["tokens"] or 0,

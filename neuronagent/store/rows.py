@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.domain import IO_CLASSES
-from neuronagent.layout import LayerActivations, LayerWeights, TextTable, TokenTable
+from neuronagent.domain import IO_CLASSES, ROLES
+from neuronagent.layout import LayerActivations, LayerNeighbours, LayerWeights, TextTable, TokenTable
+from neuronagent.store.neighbours import pack_neighbours
 from neuronagent.store.packing import pack, pack_rows, taus
 from neuronagent.store.schema import COMBINATION_SUFFIXES
 
@@ -79,9 +80,11 @@ def neuron_rows(
 ) -> Iterator[Row]:
     """One row per neuron of a layer: all that a search can filter or sort by."""
     recorded = _recorded_columns(activations, len(weights.sign))
+    roles = _role_columns(weights)
     classes = [IO_CLASSES[place] for place in weights.io_class.tolist()]
     geometry = zip(weights.cosines.tolist(), weights.norms.tolist(), weights.sign.tolist(), strict=True)
-    for index, ((cosines, norms, sign), io_class, extra) in enumerate(zip(geometry, classes, recorded, strict=True)):
+    columns = zip(geometry, classes, roles, recorded, strict=True)
+    for index, ((cosines, norms, sign), io_class, role, extra) in enumerate(columns):
         row: Row = {
             "layer": layer,
             "neuron": index,
@@ -92,7 +95,50 @@ def neuron_rows(
         }
         row["cos_gate_in"], row["cos_gate_out"], row["cos_in_out"] = cosines
         row["norm_gate"], row["norm_in"], row["norm_out"] = norms
-        yield row | extra
+        yield row | role | extra
+
+
+def _role_columns(weights: LayerWeights) -> Iterator[Row]:
+    """The numbers behind functional roles, null where they were not computed; the role itself comes last of all."""
+    moments = weights.vocabulary_moments[:, 0, 2].astype(np.float64)  # of w_out in W_U: variance, skew, kurtosis
+    found, count = weights.roles, len(weights.sign)
+    nothing: list[None] = [None] * count
+
+    def values(array: NDArray[Any] | None) -> list[Any]:
+        return nothing if array is None else array.tolist()
+
+    names = ("attention_score", "attention_head", "entropy_share", "double_checking", "double_checking_token")
+    arrays = (None,) * len(names)
+    if found is not None:
+        arrays = (
+            found.attention_scores,
+            found.attention_heads,
+            found.entropy_shares,
+            found.double_checking,
+            found.double_checking_tokens,
+        )
+    for (variance, skew, kurtosis), *rest in zip(moments.tolist(), *map(values, arrays), strict=True):
+        row: Row = {"variance": variance, "skew": skew, "kurtosis": kurtosis, "role": None}
+        row |= dict(zip(names, rest, strict=True))
+        if row["double_checking_token"] is not None and row["double_checking_token"] < 0:
+            row["double_checking"] = row["double_checking_token"] = None
+        yield row
+
+
+def role_changes(layer: int, roles: NDArray[np.int8]) -> list[Row]:
+    """Which neurons of a layer have a functional role; `roles` `[N]` are places in `domain.ROLES`, −1 for none."""
+    return [
+        {"in_layer": layer, "of_neuron": int(index), "new_role": ROLES[roles[index]].value}
+        for index in np.flatnonzero(roles >= 0)
+    ]
+
+
+def neighbour_rows(first_ordinal: int, found: LayerNeighbours) -> Iterator[Row]:
+    """One row per neuron: its neighbours' ordinals and cosines, all lists in one blob each (`store.neighbours`)."""
+    for start in range(0, len(found.ordinals), _CHUNK):
+        packed = pack_neighbours(found, slice(start, start + _CHUNK))
+        for index, blobs in enumerate(zip(*packed, strict=True), start):
+            yield {"ordinal": first_ordinal + index, "ordinals": blobs[0], "cosines": blobs[1]}
 
 
 def _recorded_columns(activations: LayerActivations | None, neurons: int) -> list[Row]:
@@ -100,15 +146,16 @@ def _recorded_columns(activations: LayerActivations | None, neurons: int) -> lis
     names = [f"frequency_{suffix}" for suffix in COMBINATION_SUFFIXES]
     names += [f"mass_{suffix}" for suffix in COMBINATION_SUFFIXES]
     if activations is None:
-        return [dict.fromkeys(("tokens", "zeros", *names, "first_values"))] * neurons
+        return [dict.fromkeys(("tokens", "zeros", *names, "mass", "first_values"))] * neurons
     tokens = activations.counts.sum(axis=1) + activations.zeros  # (N,)
     shares = np.hstack([_share(activations.counts, tokens), _share(activations.mass, activations.mass.sum(axis=1))])
     first = activations.first_values
     blobs = [None] * neurons if first is None else pack_rows(first.astype(np.float32, copy=False))
-    columns = zip(tokens.tolist(), activations.zeros.tolist(), shares.tolist(), blobs, strict=True)
+    mass = activations.mass.sum(axis=1)
+    columns = zip(tokens.tolist(), activations.zeros.tolist(), shares.tolist(), mass.tolist(), blobs, strict=True)
     return [
-        {"tokens": total, "zeros": zeros, **dict(zip(names, values, strict=True)), "first_values": blob}
-        for total, zeros, values, blob in columns
+        {"tokens": total, "zeros": zeros, **dict(zip(names, values, strict=True)), "mass": whole, "first_values": blob}
+        for total, zeros, values, whole, blob in columns
     ]
 
 

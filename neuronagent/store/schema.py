@@ -111,14 +111,35 @@ neuron = Table(
     Column("io_class", Text, nullable=False),  # without "atypical"
     Column("atypical", Boolean(create_constraint=False), nullable=False),
     Column("sign", SmallInteger, nullable=False),
+    # Moments of cos(w_out, W_U) over the vocabulary; role as in domain.Role, null for none or not known.
+    Column("variance", Double, nullable=False),
+    Column("skew", Double, nullable=False),
+    Column("kurtosis", Double, nullable=False),
+    Column("role", Text),
+    Column("attention_score", Double),
+    Column("attention_head", SmallInteger),
+    Column("entropy_share", Double),
+    Column("double_checking", Double),
+    Column("double_checking_token", Integer),
     # The rest is null in an index of weights alone.
     Column("tokens", BigInteger),
     Column("zeros", BigInteger),
     *(Column(f"frequency_{suffix}", Double) for suffix in COMBINATION_SUFFIXES),
     *(Column(f"mass_{suffix}", Double) for suffix in COMBINATION_SUFFIXES),
+    Column("mass", Double),  # Σ|post| over all combinations; the four above are shares of it
     Column("first_values", LargeBinary),
     Index(None, "ordinal", unique=True),
     Index(None, "io_class", "atypical"),
+    # A column of its own for each order in which the papers choose neurons: sorting the whole table takes too long.
+    *(Index(None, name) for name in ("role", "kurtosis", "skew", "norm_out", "mass")),
+)
+
+neighbour = Table(
+    "neighbour",
+    metadata,
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("ordinals", LargeBinary, nullable=False),
+    Column("cosines", LargeBinary, nullable=False),
 )
 
 projection = Table(
@@ -155,6 +176,45 @@ token_neuron = Table(
     Column("segment", SmallInteger, primary_key=True, autoincrement=False),
     Column("neurons", LargeBinary, nullable=False),
     sqlite_with_rowid=False,  # half a million small rows: a second tree for the key would double them
+)
+
+trace = Table(
+    "trace",
+    metadata,
+    Column("layer", Integer, primary_key=True, autoincrement=False),
+    Column("neuron", Integer, primary_key=True, autoincrement=False),
+    Column("text_id", Integer, primary_key=True, autoincrement=False),
+    Column("start", Integer, nullable=False),
+    Column("values", LargeBinary, nullable=False),
+)
+
+# An index of numbers that were published elsewhere keeps them in tables of their own; those of computed numbers above
+# then stay empty.
+published_text = Table(
+    "published_text",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("tokens", LargeBinary, nullable=False),
+)
+
+published_token = Table(
+    "published_token",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("bytes", LargeBinary, nullable=False),
+)
+
+published_neuron = Table(
+    "published_neuron",
+    metadata,
+    Column("layer", Integer, primary_key=True, autoincrement=False),
+    Column("neuron", Integer, primary_key=True, autoincrement=False),
+    *(Column(f"frequency_{suffix}", Double) for suffix in COMBINATION_SUFFIXES),
+    Column("statistics", LargeBinary, nullable=False),
+    Column("list_values", LargeBinary, nullable=False),
+    Column("list_texts", LargeBinary, nullable=False),
+    Column("list_positions", LargeBinary),  # null: none is known
+    Column("repaired", Text, nullable=False),  # JSON, names of what came with the other sign
 )
 
 explanation = Table(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import JSON, ColumnElement, Connection, Integer, cast, exists, func, literal, select
 
-from neuronagent.domain import COMBINATIONS, IO_CLASS_NAMES, IOClass, NeuronId, SignCombination, clip
+from neuronagent.domain import COMBINATIONS, IO_CLASS_NAMES, IOClass, NeuronId, Role, SignCombination, clip
 from neuronagent.errors import UsageError
 from neuronagent.store import schema
 from neuronagent.store.inverted import KINDS, split
@@ -24,6 +24,18 @@ Range = tuple[float | None, float | None]
 """Lowest and highest value allowed, both inclusive; None is no bound."""
 
 COSINES = ("cos_gate_in", "cos_gate_out", "cos_in_out")
+NUMBERS = (
+    "norm_out",
+    "variance",
+    "skew",
+    "kurtosis",
+    "attention_score",
+    "entropy_share",
+    "double_checking",
+    "mass",
+)
+"""What a neuron can be sorted by beside cosines and shares: variance, skew and excess kurtosis of cos(w_out, W_U), what
+decides the other functional roles, the double-checking score, and Σ|post| over all combinations."""
 
 _neuron = schema.neuron.c
 _FREQUENCIES = [_neuron[f"frequency_{suffix}"] for suffix in schema.COMBINATION_SUFFIXES]
@@ -35,7 +47,7 @@ SORT_KEYS: tuple[str, ...] = (
     *COSINES,
     "norm_gate",
     "norm_in",
-    "norm_out",
+    *NUMBERS,
     *(column.name for column in (*_FREQUENCIES, *_MASSES)),
 )
 """`neuron` is the model's own order; `match` the score of the first token criterion, strongest first if descending."""
@@ -55,6 +67,7 @@ class SearchQuery:
     whatever its case. `atypical`: True, False, or None for both."""
 
     layers: tuple[int, ...] = ()
+    roles: tuple[Role, ...] = ()
     io_classes: tuple[str, ...] = ()
     atypical: bool | None = None
     cosines: Mapping[str, Range] = field(default_factory=dict[str, Range])
@@ -70,12 +83,14 @@ class SearchQuery:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchRow:
-    """One neuron found. `frequency` and `mass_share` are None in an index of weights alone; `match` is the score of
-    the query's first token criterion."""
+    """One neuron found. `numbers` are those of `NUMBERS`. What comes from activations is None in an index of weights
+    alone; `match` is the score of the query's first token criterion."""
 
     neuron: NeuronId
     io_class: IOClass
+    role: Role | None
     cosines: Mapping[str, float]
+    numbers: Mapping[str, float | None]
     frequency: Mapping[SignCombination, float | None]
     mass_share: Mapping[SignCombination, float | None]
     match: float | None
@@ -142,6 +157,8 @@ def _conditions(connection: Connection, query: SearchQuery) -> list[ColumnElemen
     conditions: list[ColumnElement[bool]] = []
     if query.layers:
         conditions.append(_neuron.layer.in_(query.layers))
+    if query.roles:
+        conditions.append(_neuron.role.in_([role.value for role in query.roles]))
     if query.io_classes:
         conditions.append(_neuron.io_class.in_(query.io_classes))
     if query.atypical is not None:
@@ -219,6 +236,8 @@ def _row(row: Mapping[str, Any], matches: Matches | None) -> SearchRow:
     return SearchRow(
         neuron=NeuronId(row["layer"], row["neuron"]),
         io_class=IOClass(row["io_class"], row["atypical"]),
+        role=None if row["role"] is None else Role(row["role"]),
+        numbers={name: row[name] for name in NUMBERS},
         cosines={name: row[name] for name in COSINES},
         frequency={c: row[column.name] for c, column in zip(COMBINATIONS, _FREQUENCIES, strict=True)},
         mass_share={c: row[column.name] for c, column in zip(COMBINATIONS, _MASSES, strict=True)},

@@ -10,16 +10,17 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, bindparam, func, select
 
 from neuronagent.domain import clip
 from neuronagent.errors import IndexMismatchError, NotAnIndexError, StorageError
-from neuronagent.layout import LayerActivations, LayerWeights, TextTable, TokenTable
+from neuronagent.layout import LayerActivations, LayerWeights, TextTable, TokenTable, WholeModel
+from neuronagent.published import IMPORTED
 from neuronagent.store import engine as engines
 from neuronagent.store import rows, schema
 from neuronagent.store.failures import storage_errors
@@ -28,35 +29,54 @@ from neuronagent.store.inverted import Inverter
 IDENTITY_KEY = "fingerprint"
 """The entry of `info` that names what an index was built from; equal fingerprints are the same index."""
 
+PROTOCOL_KEY = "protocol"
+"""The entry of `info` that says, in an index of imported numbers, by which protocol they are scored."""
+
 Layers = Iterable[tuple[int, LayerWeights, LayerActivations | None]]
+Insert = Callable[[Connection], None]
 
 _BATCH = 2000  # rows handed to the driver at a time
 
 
 def write_index(
-    target: str | Path, *, info: Mapping[str, object], token_table: TokenTable, texts: TextTable, layers: Layers
+    target: str | Path,
+    *,
+    info: Mapping[str, object],
+    token_table: TokenTable,
+    texts: TextTable,
+    layers: Layers,
+    whole: Callable[[], WholeModel] | None = None,
 ) -> None:
     """Write an index to the file or `postgresql://…` database `target`; `info` must be JSON and name a fingerprint.
 
-    Layers are taken one at a time. An index that is there already is replaced if it has the same identity, or if
-    it is a file without explanations.
+    Layers are taken one at a time; `whole` is called after the last, for what needs all of them. An index that is there
+    already is replaced if it has the same identity, or if it is a file without explanations.
 
     Raises:
         IndexMismatchError: what is there is another index that must not be lost, or (NotAnIndexError) no index at all.
         StorageError: no room, locked, or read-only.
     """
+    write_whole(target, info, lambda connection: _insert_all(connection, token_table, texts, layers, whole))
+
+
+def write_whole(target: str | Path, info: Mapping[str, object], insert: Insert) -> None:
+    """Write an index whose rows, but for those of `info`, `insert` puts into the connection that it is given.
+
+    `info` is written last, so that `insert` may add what is known only then.
+
+    Raises:
+        IndexMismatchError, StorageError: as `write_index`.
+    """
     if IDENTITY_KEY not in info:
         raise ValueError(f"info needs {IDENTITY_KEY!r}")
     with storage_errors(engines.display_name(target)):
         if engines.is_url(target):
-            _write_postgresql(str(target), info, token_table, texts, layers)
+            _write_postgresql(str(target), info, insert)
         else:
-            _write_sqlite(Path(target).expanduser().absolute(), info, token_table, texts, layers)
+            _write_sqlite(Path(target).expanduser().absolute(), info, insert)
 
 
-def _write_sqlite(
-    path: Path, info: Mapping[str, object], token_table: TokenTable, texts: TextTable, layers: Layers
-) -> None:
+def _write_sqlite(path: Path, info: Mapping[str, object], insert: Insert) -> None:
     _check_replaceable(path, info)  # before the work, and again after it
     partial = path.with_name(f".{path.name}.partial")
     _remove_leftover(partial)
@@ -64,7 +84,8 @@ def _write_sqlite(
         engine = engines.create(partial)
         try:
             with engine.begin() as connection:
-                _insert_all(connection, info, token_table, texts, layers)
+                insert(connection)
+                _insert_info(connection, info)
                 if _check_replaceable(path, info):
                     _copy_kept(path, connection)
         finally:
@@ -77,9 +98,7 @@ def _write_sqlite(
         partial.unlink(missing_ok=True)
 
 
-def _write_postgresql(
-    url: str, info: Mapping[str, object], token_table: TokenTable, texts: TextTable, layers: Layers
-) -> None:
+def _write_postgresql(url: str, info: Mapping[str, object], insert: Insert) -> None:
     engine = engines.open_unchecked(url)
     try:
         with engine.begin() as connection:
@@ -87,49 +106,86 @@ def _write_postgresql(
                 engines.create_schema(connection)
             else:
                 engines.check_schema(connection, url)
-                if _identity(connection) != info[IDENTITY_KEY]:
+                _check_protocol(connection, info, engines.display_name(url))
+                if _fact(connection, IDENTITY_KEY) != info[IDENTITY_KEY]:
                     raise _other_index(engines.display_name(url))
                 for table in reversed(schema.metadata.sorted_tables):
                     if table not in (*schema.KEPT_TABLES, schema.alembic_version):
                         connection.execute(table.delete())
-            _insert_all(connection, info, token_table, texts, layers)
+            insert(connection)
+            _insert_info(connection, info)
     finally:
         engine.dispose()
 
 
-def _insert_all(
-    connection: Connection, info: Mapping[str, object], token_table: TokenTable, texts: TextTable, layers: Layers
-) -> None:
+def _insert_info(connection: Connection, info: Mapping[str, object]) -> None:
     facts = ({"key": key, "value": json.dumps(value)} for key, value in info.items())
-    _insert(connection, schema.index_info, facts)
-    _insert(connection, schema.token, rows.token_rows(token_table))
+    insert_rows(connection, schema.index_info, facts)
+
+
+def _insert_all(
+    connection: Connection,
+    token_table: TokenTable,
+    texts: TextTable,
+    layers: Layers,
+    whole: Callable[[], WholeModel] | None,
+) -> None:
+    insert_rows(connection, schema.token, rows.token_rows(token_table))
     documents, document_ids = rows.document_rows(texts)
-    _insert(connection, schema.document, documents)
-    _insert(connection, schema.text, rows.text_rows(texts, document_ids))
+    insert_rows(connection, schema.document, documents)
+    insert_rows(connection, schema.text, rows.text_rows(texts, document_ids))
     inverter = Inverter(texts.tokens)
-    ordinal = 0
+    ordinal, first_ordinals = 0, dict[int, int]()
     for layer, weights, activations in layers:
-        _insert(connection, schema.layer, [rows.layer_row(layer, ordinal, weights)])
-        _insert(connection, schema.neuron, rows.neuron_rows(layer, ordinal, weights, activations))
-        _insert(connection, schema.projection, rows.projection_rows(layer, weights))
+        first_ordinals[layer] = ordinal
+        insert_rows(connection, schema.layer, [rows.layer_row(layer, ordinal, weights)])
+        insert_rows(connection, schema.neuron, rows.neuron_rows(layer, ordinal, weights, activations))
+        insert_rows(connection, schema.projection, rows.projection_rows(layer, weights))
         if activations is not None:
-            _insert(connection, schema.combination, rows.combination_rows(layer, activations))
-        _insert(connection, schema.token_neuron, inverter.add(ordinal, weights, activations))
+            insert_rows(connection, schema.combination, rows.combination_rows(layer, activations))
+        insert_rows(connection, schema.token_neuron, inverter.add(ordinal, weights, activations))
         ordinal += len(weights.sign)
-    _insert(connection, schema.token_neuron, inverter.flush())
+    insert_rows(connection, schema.token_neuron, inverter.flush())
+    if whole is not None:
+        _insert_whole(connection, whole(), first_ordinals)
 
 
-def _insert(connection: Connection, table: Table, values: Iterable[rows.Row]) -> None:
+def _insert_whole(connection: Connection, whole: WholeModel, first_ordinals: Mapping[int, int]) -> None:
+    """Functional roles, neighbours, and what the index says of both."""
+    neuron = schema.neuron
+    named = (neuron.c.layer == bindparam("in_layer"), neuron.c.neuron == bindparam("of_neuron"))
+    change = neuron.update().where(*named).values(role=bindparam("new_role"))
+    for layer, roles in whole.roles.items():
+        if changes := rows.role_changes(layer, roles):
+            connection.execute(change, changes)
+    for layer, found in whole.neighbours:
+        insert_rows(connection, schema.neighbour, rows.neighbour_rows(first_ordinals[layer], found))
+    _insert_info(connection, whole.info)
+
+
+def insert_rows(connection: Connection, table: Table, values: Iterable[rows.Row]) -> None:
+    """Insert `values` as they come, `_BATCH` at a time."""
     source = iter(values)
     statement = table.insert()
     while batch := list(islice(source, _BATCH)):
         connection.execute(statement, batch)
 
 
-def _identity(connection: Connection) -> object:
+def _fact(connection: Connection, key: str) -> object:
     column = schema.index_info.c
-    value = connection.execute(select(column.value).where(column.key == IDENTITY_KEY)).scalar()
+    value = connection.execute(select(column.value).where(column.key == key)).scalar()
     return None if value is None else json.loads(value)
+
+
+def _check_protocol(connection: Connection, info: Mapping[str, object], where: str) -> None:
+    """Imported numbers never take the place of computed ones, nor the other way round, explained or not."""
+    there, new = (value == IMPORTED for value in (_fact(connection, PROTOCOL_KEY), info.get(PROTOCOL_KEY)))
+    if there != new:
+        kinds = {True: "imported numbers", False: "numbers computed by a model"}
+        raise IndexMismatchError(
+            f"{clip(where, 200)} holds {kinds[there]}, which {kinds[new]} must not replace",
+            remedy="choose another name, or remove it first",
+        )
 
 
 def _check_replaceable(path: Path, info: Mapping[str, object]) -> bool:
@@ -151,7 +207,8 @@ def _check_replaceable(path: Path, info: Mapping[str, object]) -> bool:
     try:
         with engine.connect() as connection:
             explanations = connection.execute(select(func.count()).select_from(schema.explanation)).scalar() or 0
-            if explanations and _identity(connection) != info[IDENTITY_KEY]:
+            _check_protocol(connection, info, str(path))
+            if explanations and _fact(connection, IDENTITY_KEY) != info[IDENTITY_KEY]:
                 raise _other_index(f"{path} with its {explanations} explanations")
             return explanations > 0
     finally:
@@ -174,7 +231,7 @@ def _copy_kept(path: Path, connection: Connection) -> None:
                 # A row may point to a later one (`superseded_by`): references are filled in when all rows are there.
                 found = [dict(row) for row in source.execute(select(table)).mappings()]
                 later = [row | {"superseded_by": None} if "superseded_by" in row else row for row in found]
-                _insert(connection, table, later)
+                insert_rows(connection, table, later)
                 for row in found:
                     if row.get("superseded_by") is not None:
                         change = table.update().where(table.c.id == row["id"])

@@ -57,9 +57,9 @@ SHAPES = {
 Padded = tuple[torch.Tensor, Batch]
 
 
-def random_model(shape: Shape, device: str, dtype: torch.dtype) -> LlamaModel:
-    """Random weights, scaled so that pre-activations have a spread of about 1."""
-    config = LlamaConfig(
+def random_config(shape: Shape) -> LlamaConfig:
+    """Weights are scaled so that pre-activations have a spread of about 1."""
+    return LlamaConfig(
         vocab_size=shape.vocabulary,
         hidden_size=shape.width,
         intermediate_size=shape.neurons,
@@ -69,14 +69,18 @@ def random_model(shape: Shape, device: str, dtype: torch.dtype) -> LlamaModel:
         max_position_embeddings=4096,
         initializer_range=shape.width**-0.5,
     )
+
+
+def random_model(shape: Shape, device: str, dtype: torch.dtype) -> LlamaModel:
+    """Random weights on the device, which need no room elsewhere."""
     torch.manual_seed(0)
-    with torch.device(device):
-        previous = torch.get_default_dtype()
-        torch.set_default_dtype(dtype)
-        try:
-            return LlamaModel(config).eval()
-        finally:
-            torch.set_default_dtype(previous)
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            return LlamaModel(random_config(shape)).eval()
+    finally:
+        torch.set_default_dtype(previous)
 
 
 def library_batches(shape: Shape) -> list[Padded]:
@@ -137,17 +141,19 @@ def hooked(model: LlamaModel, sink: Callable[[int, torch.Tensor, torch.Tensor], 
 
 
 class Timer:
-    """Seconds of a piece of work, the device's included."""
+    """Seconds of pieces of work, the device's included, and what they took of the processor's cores."""
 
     def __init__(self, device: str) -> None:
         self._wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+        self.seconds, self.cores = list[float](), list[float]()
 
-    def __call__(self, work: Callable[[], object]) -> float:
+    def __call__(self, work: Callable[[], object]) -> None:
         self._wait()
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         work()
         self._wait()
-        return time.perf_counter() - started
+        self.seconds.append(time.perf_counter() - started)
+        self.cores.append(time.process_time() - used)
 
 
 def measure(
@@ -164,7 +170,7 @@ def measure(
         )
         for layer in range(shape.layers)
     ]  # fmt: skip
-    timer, bare, recorded = Timer(device), list[float](), list[float]()
+    bare, recorded = Timer(device), Timer(device)
 
     def forward(ids: torch.Tensor) -> None:
         with torch.inference_mode():
@@ -180,25 +186,23 @@ def measure(
 
     forward(batches[0][0])  # the first pass allocates
     for ids, batch in batches:
-        bare.append(timer(lambda ids=ids: forward(ids)))
-        recorded.append(timer(lambda ids=ids, batch=batch: record(ids, batch)))
-    ratios = [r / b for r, b in zip(recorded, bare, strict=True)]
-    tokens = sum(int(batch.lengths.sum()) for _, batch in batches)
+        bare(lambda ids=ids: forward(ids))
+        recorded(lambda ids=ids, batch=batch: record(ids, batch))
+    ratios = [r / b for r, b in zip(recorded.seconds, bare.seconds, strict=True)]
+    tokens = [int(batch.lengths.sum()) for _, batch in batches]
     for recorder in recorders:
-        recorder.state()
+        recorder.state()  # raises if an activation was not finite
+    half = len(ratios) // 2
     return {
-        "tokens": tokens,
-        "bare seconds": sum(bare),
-        "recorded seconds": sum(recorded),
-        "whole pass": sum(recorded) / sum(bare),
-        "first batch": ratios[0],
-        "later half, median": statistics.median(ratios[len(ratios) // 2 :]),
-        "bare tokens per second": tokens / sum(bare),
-        "recorded tokens per second": tokens / sum(recorded),
-        "recorded tokens per second, later half": statistics.median(
-            int(batch.lengths.sum()) / seconds
-            for (_, batch), seconds in list(zip(batches, recorded, strict=True))[len(ratios) // 2 :]
-        ),
+        "tokens": sum(tokens),
+        "padding": 1 - sum(tokens) / sum(ids.numel() for ids, _ in batches),
+        "recorded ÷ bare, whole pass": sum(recorded.seconds) / sum(bare.seconds),
+        "recorded ÷ bare, seconds of cores": sum(recorded.cores) / sum(bare.cores),
+        "recorded ÷ bare, first batch": ratios[0],
+        "recorded ÷ bare, later half, median": statistics.median(ratios[half:]),
+        "bare tokens per second": sum(tokens) / sum(bare.seconds),
+        "recorded tokens per second": sum(tokens) / sum(recorded.seconds),
+        "recorded tokens per second, later half": sum(tokens[half:]) / sum(recorded.seconds[half:]),
     }
 
 
@@ -214,7 +218,7 @@ def main() -> None:
     shape = SHAPES[chosen.shape]
     if chosen.tokens:
         shape = Shape(**{**shape.__dict__, "tokens": chosen.tokens})
-    print(json.dumps(measure(shape, chosen.device, dtype, eager=chosen.eager), indent=1))
+    print(json.dumps(measure(shape, chosen.device, dtype, eager=chosen.eager), indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ import pytest
 
 from neuronagent.domain import COMBINATIONS, NeuronId, Score, SignCombination, Split
 from neuronagent.explain import statistics
+from neuronagent.explain.background import positions_of
 from neuronagent.explain.evidence import MINIMUM_STRONG
 from neuronagent.explain.items import N0, N1, item_sets
-from neuronagent.explain.rules import MAX_RULES, RuleExplanation, phrase, positions_of
+from neuronagent.explain.rules import MAX_RULES, RuleExplanation, phrase
 from neuronagent.explain.scorers import cross_combination
 from neuronagent.explain.scorers.detection import AUROC, STRONGEST
 from neuronagent.explain.verdict import Verdict, verdict

@@ -8,8 +8,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.domain import IO_CLASSES, CosineBaseline
-from neuronagent.layout import EMPTY, HISTOGRAM_EDGES, LayerActivations, LayerWeights, TextTable, TokenTable
+from neuronagent.domain import IO_CLASSES, NEIGHBOUR_LISTS, ROLES, CosineBaseline
+from neuronagent.layout import (
+    EMPTY,
+    HISTOGRAM_EDGES,
+    LayerActivations,
+    LayerNeighbours,
+    LayerRoles,
+    LayerWeights,
+    TextTable,
+    TokenTable,
+    WholeModel,
+)
 from neuronagent.store.writer import Layers, write_index
 
 
@@ -22,14 +32,15 @@ class Made:
     texts: TextTable
     layers: list[tuple[int, LayerWeights, LayerActivations | None]]
 
-    def write(self, target: str | Path, layers: Layers | None = None) -> None:
-        """Write it to `target`, with `layers` in place of its own."""
+    def write(self, target: str | Path, layers: Layers | None = None, whole: WholeModel | None = None) -> None:
+        """Write it to `target`, with `layers` in place of its own; with roles and neighbours if these are given."""
         write_index(
             target,
             info=self.info,
             token_table=self.token_table,
             texts=self.texts,
             layers=self.layers if layers is None else layers,
+            whole=None if whole is None else lambda: whole,
         )
 
 
@@ -90,6 +101,46 @@ def make_weights(rng: np.random.Generator, neurons: int, vocabulary: int, k: int
         vocabulary_ids=ids,
         vocabulary_scores=scores,
         vocabulary_moments=rng.standard_normal((neurons, 2, 3, 3)).astype(np.float32),
+        roles=make_roles(neurons, vocabulary),
+    )
+
+
+def make_roles(neurons: int, vocabulary: int) -> LayerRoles:
+    """Scores as the next to last layer would have them, and shares as the last; neuron 1 has no double checking."""
+    rng = np.random.default_rng(neurons)
+    tokens = rng.integers(0, vocabulary, neurons).astype(np.int32)
+    tokens[1:2] = -1
+    return LayerRoles(
+        attention_scores=rng.uniform(-1, 1, neurons).astype(np.float32),
+        attention_heads=rng.integers(0, 4, neurons).astype(np.int16),
+        entropy_shares=rng.uniform(0, 1, neurons).astype(np.float32),
+        double_checking=rng.uniform(0, 1, neurons).astype(np.float32),
+        double_checking_tokens=tokens,
+    )
+
+
+def make_whole(made: Made, *, k: int = 5) -> WholeModel:
+    """Every role in turn and random neighbours; the lists of each layer's first neuron are one short."""
+    rng = np.random.default_rng(0)
+    counts = {layer: len(weights.sign) for layer, weights, _ in made.layers}
+    total = sum(counts.values())
+
+    def neighbours(neurons: int) -> LayerNeighbours:
+        shape = (neurons, len(NEIGHBOUR_LISTS), k)
+        ordinals = rng.integers(0, total, shape).astype(np.int32)
+        strengths = -np.sort(-rng.integers(1, 32768, shape), axis=2)
+        cosines = (strengths * rng.choice([-1, 1], shape)).astype(np.int16)
+        ordinals[0, :, -1], cosines[0, :, -1] = -1, 0
+        return LayerNeighbours(ordinals=ordinals, cosines=cosines)
+
+    thresholds: dict[str, object] = {
+        "partition_neurons": 2, "partition_variance": 0.5, "kurtosis": 1.5, "entropy_dimensions": 1,
+        "entropy_outlier": 0.7, "entropy_share": 0.5, "attention": 0.7071, "attention_reason": None,
+    }  # fmt: skip
+    return WholeModel(
+        roles={layer: (np.arange(n) % (len(ROLES) + 2) - 2).clip(-1).astype(np.int8) for layer, n in counts.items()},
+        neighbours=[(layer, neighbours(n)) for layer, n in counts.items()],
+        info={"roles": thresholds, "neighbours": {"k": k, "rechecked": 0, "reason": None}},
     )
 
 

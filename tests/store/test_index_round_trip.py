@@ -10,7 +10,9 @@ import pytest
 from neuronagent.domain import (
     COMBINATIONS,
     IO_CLASSES,
+    NEIGHBOUR_LISTS,
     QUANTITIES,
+    ROLES,
     SPLITS,
     VECTORS,
     VOCABULARY_MATRICES,
@@ -25,7 +27,7 @@ from neuronagent.errors import NotFoundError
 from neuronagent.layout import LayerActivations, unpack
 from neuronagent.store.packing import tau
 from neuronagent.store.reader import IndexReader
-from tests.store.made_index import Made, make_index
+from tests.store.made_index import Made, make_index, make_whole
 
 NEURON = NeuronId(1, 3)
 
@@ -216,3 +218,86 @@ def test_classes_are_counted_per_layer(reader: IndexReader, made: Made) -> None:
         places, counts = np.unique(weights.io_class, return_counts=True)
         expected = {IO_CLASSES[place]: count for place, count in zip(places, counts, strict=True)}
         assert reader.class_counts()[layer] == expected
+
+
+def test_the_numbers_behind_roles_come_back(reader: IndexReader, made: Made) -> None:
+    for layer, weights, _ in made.layers:
+        roles = weights.roles
+        assert roles is not None
+        assert roles.attention_scores is not None
+        assert roles.attention_heads is not None
+        assert roles.entropy_shares is not None
+        for index in (0, 1, 7):
+            found = reader.neuron(NeuronId(layer, index)).role
+            assert found.role is None
+            assert (found.attention_score, found.attention_head) == (
+                roles.attention_scores[index],
+                roles.attention_heads[index],
+            )
+            assert found.entropy_share == roles.entropy_shares[index]
+            if index == 1:  # no token can be decoded
+                assert (found.double_checking, found.double_checking_token) == (None, None)
+            else:
+                assert found.double_checking == roles.double_checking[index]
+                token = made.token_table.token_bytes[roles.double_checking_tokens[index]]
+                assert found.double_checking_token == (token or b"").decode(errors="backslashreplace")
+
+
+def test_an_index_without_the_numbers_behind_roles_has_none(target: str, made: Made) -> None:
+    made.write(target, [(layer, replace(weights, roles=None), recorded) for layer, weights, recorded in made.layers])
+    with IndexReader.open(target) as reader:
+        found = reader.neuron(NEURON)
+        assert set(vars(found.role).values()) == {None}
+        assert reader.neighbours(NEURON) is None
+        assert set(reader.role_counts()) == {(None, io_class) for io_class in reader.class_counts()[0]} | {
+            (None, io_class) for io_class in reader.class_counts()[1]
+        }
+
+
+def test_roles_and_neighbours_come_back_and_the_index_says_how_they_were_made(target: str, made: Made) -> None:
+    whole = make_whole(made)
+    made.write(target, whole=whole)
+    with IndexReader.open(target) as reader:
+        assert reader.info() == {**made.info, **whole.info}
+        for layer, found in whole.neighbours:
+            for index in range(12):
+                place = whole.roles[layer][index]
+                assert reader.neuron(NeuronId(layer, index)).role.role == (None if place < 0 else ROLES[place])
+                neighbours = reader.neighbours(NeuronId(layer, index))
+                assert neighbours is not None
+                assert tuple(neighbours) == NEIGHBOUR_LISTS
+                for kind, listed in neighbours.items():
+                    assert len(listed) == (4 if index == 0 else 5)
+                    for neighbour, ordinal, steps in zip(
+                        listed, found.ordinals[index, kind.position], found.cosines[index, kind.position], strict=False
+                    ):
+                        assert neighbour.neuron == NeuronId(ordinal // 12, ordinal % 12)
+                        assert neighbour.cosine == pytest.approx(steps / 32767)
+        with pytest.raises(NotFoundError):
+            reader.neighbours(NeuronId(1, 12))
+
+
+def test_neighbours_are_named_by_layer_where_layers_are_unequally_wide(target: str) -> None:
+    wide, narrow = make_index(layers=1, neurons=7, texts=20), make_index(layers=1, neurons=3, seed=1)
+    layers = [(5, *wide.layers[0][1:]), (2, *narrow.layers[0][1:])]
+    both = replace(wide, layers=layers)
+    whole = make_whole(both)
+    both.write(target, whole=whole)
+    with IndexReader.open(target) as reader:
+        (_, of_wide), (_, of_narrow) = whole.neighbours
+        for neuron, ordinals in ((NeuronId(5, 2), of_wide.ordinals[2]), (NeuronId(2, 1), of_narrow.ordinals[1])):
+            found = reader.neighbours(neuron)
+            assert found is not None
+            expected = [NeuronId(5, o) if o < 7 else NeuronId(2, o - 7) for o in ordinals[0].tolist()]
+            assert [neighbour.neuron for neighbour in found[NEIGHBOUR_LISTS[0]]] == expected
+
+
+def test_roles_are_counted_by_class(target: str, made: Made) -> None:
+    whole = make_whole(made)
+    made.write(target, whole=whole)
+    with IndexReader.open(target) as reader:
+        counts = reader.role_counts()
+        records = [reader.neuron(NeuronId(layer, index)) for layer in range(2) for index in range(12)]
+    assert sum(counts.values()) == 24
+    for key, count in counts.items():
+        assert count == sum((record.role.role, record.io_class) == key for record in records)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +14,13 @@ from sqlalchemy import select
 from neuronagent.domain import (
     COMBINATIONS,
     IO_CLASS_NAMES,
+    ROLES,
     VECTORS,
     Explanation,
     NeuronId,
     NeuronRecord,
     Quantity,
+    Role,
     SignCombination,
     Vector,
     VocabularyMatrix,
@@ -27,8 +31,8 @@ from neuronagent.store.engine import open_writer
 from neuronagent.store.explanations import add_explanation
 from neuronagent.store.inverted import vocabulary_kind
 from neuronagent.store.reader import IndexReader
-from neuronagent.store.search import SORT_KEYS, SearchQuery, SearchRow, TokenCriterion
-from tests.store.made_index import Made, make_index
+from neuronagent.store.search import NUMBERS, SORT_KEYS, SearchQuery, SearchRow, TokenCriterion
+from tests.store.made_index import Made, make_index, make_whole
 
 PLUS_MINUS = SignCombination.GATE_POS_IN_NEG
 
@@ -163,12 +167,21 @@ def test_rows_come_in_the_order_asked_for(reader: IndexReader, records: list[Neu
     def value(record: NeuronRecord) -> float:
         if key.startswith(("cos", "norm")):
             return getattr(record.geometry, key)
+        if key in ("double_checking", "entropy_share", "attention_score"):
+            return getattr(record.role, key)
+        if key in ("variance", "skew", "kurtosis"):
+            return getattr(record.vocabulary[VocabularyMatrix.UNEMBEDDING][Vector.OUT], key)
+        if key == "mass":
+            return sum(own.mass for own in record.combinations.values())
         combination = COMBINATIONS[schema.COMBINATION_SUFFIXES.index(key[-2:])]
         return record.frequency(combination) if key.startswith("frequency") else record.mass_share(combination)
 
+    unknown = [r.neuron for r in records if key == "double_checking" and r.role.double_checking is None]
+    known = [r for r in records if r.neuron not in unknown]
     for descending in (False, True):
-        expected = [r.neuron for r in sorted(records, key=value, reverse=descending)]
-        ties = {r.neuron for r in records if value(r) == 0}
+        # Unknown numbers come last either way.
+        expected = [r.neuron for r in sorted(known, key=value, reverse=descending)] + unknown
+        ties = {r.neuron for r in known if value(r) == 0}
         got = found(reader, SearchQuery(sort=key, descending=descending, limit=7))
         assert [n for n in got if n not in ties] == [n for n in expected if n not in ties]
 
@@ -247,3 +260,53 @@ def test_a_query_that_cannot_be_understood_is_refused(index_file: Path, query: S
 def test_kinds_name_vector_and_side() -> None:
     assert vocabulary_kind(Vector.OUT) == "out_top"
     assert vocabulary_kind(Vector.GATE, top=False) == "gate_bottom"
+
+
+def test_roles_are_searched_for_and_shown(target: str, made: Made) -> None:
+    whole = make_whole(made)
+    made.write(target, whole=whole)
+    has = {
+        NeuronId(layer, index): None if place < 0 else ROLES[place]
+        for layer, places in whole.roles.items()
+        for index, place in enumerate(places.tolist())
+    }
+    with IndexReader.open(target) as reader:
+        for wanted in [(role,) for role in ROLES] + [(Role.PREDICTION, Role.SUPPRESSION)]:
+            assert found(reader, SearchQuery(roles=wanted)) == [n for n, role in has.items() if role in wanted]
+        rows = reader.search(SearchQuery(limit=100)).rows
+        assert {row.neuron: row.role for row in rows} == has
+
+
+def test_the_case_study_of_a_class_is_the_neuron_of_highest_kurtosis(target: str, made: Made) -> None:
+    whole = make_whole(made)
+    made.write(target, whole=whole)
+    with IndexReader.open(target) as reader:
+        every = reader.search(SearchQuery(roles=(Role.PREDICTION, Role.SUPPRESSION), limit=100)).rows
+        for name in {row.io_class.name for row in every}:
+            query = SearchQuery(
+                roles=(Role.PREDICTION, Role.SUPPRESSION), io_classes=(name,), sort="kurtosis", descending=True, limit=1
+            )
+            best = max(
+                (row for row in every if row.io_class.name == name), key=lambda row: row.numbers["kurtosis"] or 0.0
+            )
+            assert reader.search(query).rows == (best,)
+
+
+def test_a_row_repeats_the_numbers_that_neurons_are_chosen_by(reader: IndexReader, records: list[NeuronRecord]) -> None:
+    for row, record in zip(reader.search(SearchQuery(limit=100)).rows, records, strict=True):
+        out = record.vocabulary[VocabularyMatrix.UNEMBEDDING][Vector.OUT]
+        assert tuple(row.numbers) == NUMBERS
+        for name in ("variance", "skew", "kurtosis"):
+            assert row.numbers[name] == getattr(out, name)
+        for name in ("attention_score", "entropy_share", "double_checking"):
+            assert row.numbers[name] == getattr(record.role, name)
+        assert row.numbers["norm_out"] == record.geometry.norm_out
+        assert row.numbers["mass"] == pytest.approx(sum(own.mass for own in record.combinations.values()))
+
+
+@pytest.mark.parametrize("key", ["kurtosis", "skew", "norm_out", "mass"])
+def test_the_papers_orders_are_read_from_an_index_without_sorting(index_file: Path, key: str) -> None:
+    with closing(sqlite3.connect(index_file)) as connection:
+        statement = f"EXPLAIN QUERY PLAN SELECT * FROM neuron ORDER BY {key} DESC NULLS LAST, layer, neuron LIMIT 20"
+        plan = " ".join(row[3] for row in connection.execute(statement))
+    assert f"ix_neuron_{key}" in plan

@@ -84,6 +84,15 @@ def upgrade() -> None:
         sa.Column("io_class", sa.Text(), nullable=False),
         sa.Column("atypical", sa.Boolean(), nullable=False),
         sa.Column("sign", sa.SmallInteger(), nullable=False),
+        sa.Column("variance", sa.Double(), nullable=False),
+        sa.Column("skew", sa.Double(), nullable=False),
+        sa.Column("kurtosis", sa.Double(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=True),
+        sa.Column("attention_score", sa.Double(), nullable=True),
+        sa.Column("attention_head", sa.SmallInteger(), nullable=True),
+        sa.Column("entropy_share", sa.Double(), nullable=True),
+        sa.Column("double_checking", sa.Double(), nullable=True),
+        sa.Column("double_checking_token", sa.Integer(), nullable=True),
         sa.Column("tokens", sa.BigInteger(), nullable=True),
         sa.Column("zeros", sa.BigInteger(), nullable=True),
         sa.Column("frequency_pp", sa.Double(), nullable=True),
@@ -94,11 +103,24 @@ def upgrade() -> None:
         sa.Column("mass_pm", sa.Double(), nullable=True),
         sa.Column("mass_mp", sa.Double(), nullable=True),
         sa.Column("mass_mm", sa.Double(), nullable=True),
+        sa.Column("mass", sa.Double(), nullable=True),
         sa.Column("first_values", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("layer", "neuron"),
     )
     op.create_index(op.f("ix_neuron_io_class_atypical"), "neuron", ["io_class", "atypical"], unique=False)
+    op.create_index(op.f("ix_neuron_kurtosis"), "neuron", ["kurtosis"], unique=False)
+    op.create_index(op.f("ix_neuron_mass"), "neuron", ["mass"], unique=False)
+    op.create_index(op.f("ix_neuron_norm_out"), "neuron", ["norm_out"], unique=False)
     op.create_index(op.f("ix_neuron_ordinal"), "neuron", ["ordinal"], unique=True)
+    op.create_index(op.f("ix_neuron_role"), "neuron", ["role"], unique=False)
+    op.create_index(op.f("ix_neuron_skew"), "neuron", ["skew"], unique=False)
+    op.create_table(
+        "neighbour",
+        sa.Column("ordinal", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("ordinals", sa.LargeBinary(), nullable=False),
+        sa.Column("cosines", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("ordinal"),
+    )
     op.create_table(
         "projection",
         sa.Column("layer", sa.Integer(), autoincrement=False, nullable=False),
@@ -127,6 +149,42 @@ def upgrade() -> None:
         sa.Column("neurons", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("kind", "token_id", "segment"),
         sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "published_neuron",
+        sa.Column("layer", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("neuron", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("frequency_pp", sa.Double(), nullable=True),
+        sa.Column("frequency_pm", sa.Double(), nullable=True),
+        sa.Column("frequency_mp", sa.Double(), nullable=True),
+        sa.Column("frequency_mm", sa.Double(), nullable=True),
+        sa.Column("statistics", sa.LargeBinary(), nullable=False),
+        sa.Column("list_values", sa.LargeBinary(), nullable=False),
+        sa.Column("list_texts", sa.LargeBinary(), nullable=False),
+        sa.Column("list_positions", sa.LargeBinary(), nullable=True),
+        sa.Column("repaired", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("layer", "neuron"),
+    )
+    op.create_table(
+        "published_text",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("tokens", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "published_token",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("bytes", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "trace",
+        sa.Column("layer", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("neuron", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("text_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("start", sa.Integer(), nullable=False),
+        sa.Column("values", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("layer", "neuron", "text_id"),
     )
     op.create_table(
         "score",

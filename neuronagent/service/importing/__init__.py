@@ -1,0 +1,1 @@
+"""Imports of published numbers into an index of their own: one module per publisher's format."""
