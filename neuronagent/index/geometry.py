@@ -21,7 +21,7 @@ from neuronagent.domain import CosineBaseline
 SignConvention = Literal["normalised", "raw"]
 COSINES: tuple[str, ...] = ("cos_gate_in", "cos_gate_out", "cos_in_out")
 _PAIRS = ((0, 1), (0, 2), (1, 2))  # gate, in, out in the order of COSINES
-_MISMATCHED_PAIRS = 200_000
+_MISMATCHED_ROWS = 1024
 _ROWS = 64  # widened to float64 at a time, which then stays in the cache
 _TINY = torch.finfo(torch.float64).tiny
 
@@ -57,14 +57,6 @@ def _dots(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch.cat([(x.double() * y.double()).sum(dim=1) for x, y in pairs])
 
 
-def _shifted_dots(a: torch.Tensor, b: torch.Tensor, shift: int) -> torch.Tensor:
-    """Products `[N]` of row i of `a` with row i − shift of `b` (0 < shift < N), in the round; float32 is enough for
-    quantiles of thousands of them."""
-    halves = ((a[:shift], b[len(b) - shift :]), (a[shift:], b[: len(b) - shift]))
-    blocks = (pair for mine, other in halves for pair in zip(mine.split(_ROWS), other.split(_ROWS), strict=True))
-    return torch.cat([(x * y).sum(dim=1) for x, y in blocks])
-
-
 def gaussian_quantiles(dimensions: int, levels: tuple[float, ...] = (0.025, 0.975)) -> tuple[float, ...]:
     """Quantiles of the cosine of two Gaussian vectors; with x = sin θ the density is ∝ cos^(d−2) θ on a fine grid."""
     theta = np.linspace(-np.pi / 2, np.pi / 2, 400_001)
@@ -76,22 +68,19 @@ def gaussian_quantiles(dimensions: int, levels: tuple[float, ...] = (0.025, 0.97
 def baselines(w_gate: torch.Tensor, w_in: torch.Tensor, w_out: torch.Tensor) -> dict[str, CosineBaseline]:
     """The random baselines of a layer by the name of the cosine.
 
-    Mismatched pairs (i, i + shift) are taken for evenly spaced shifts, about 200,000 of them: a fixed choice, so that
-    the same weights give the same numbers.
+    Mismatched pairs are those of up to 1,024 evenly spaced neurons with all others, a fixed choice, so that the same
+    weights give the same numbers; float32 products are enough for quantiles of so many.
     """
     vectors = [w.cpu() for w in (w_gate, w_in, w_out)]
-    norms = [_norms(v).clamp_min(_TINY) for v in vectors]
+    scales = [(1 / _norms(v).clamp_min(_TINY)).float() for v in vectors]
     n = len(vectors[0])
-    shifts = (
-        sorted({1 + int(x) for x in np.linspace(0, n - 2, min(n - 1, 1 + _MISMATCHED_PAIRS // n))}) if n > 1 else []
-    )
+    rows = torch.from_numpy(np.unique(np.linspace(0, n - 1, min(n, _MISMATCHED_ROWS)).round().astype(np.int64)))
+    other = torch.arange(n) != rows[:, None]
     low, high = gaussian_quantiles(w_gate.shape[1])
     result: dict[str, CosineBaseline] = {}
     for name, (a, b) in zip(COSINES, _PAIRS, strict=True):
-        values = [
-            (_shifted_dots(vectors[a], vectors[b], shift) / norms[a] / norms[b].roll(shift)).numpy() for shift in shifts
-        ]
-        pooled = np.concatenate(values) if values else np.array([np.nan])
+        some = vectors[a][rows].float() * scales[a][rows, None]
+        pooled = (some @ vectors[b].float().T * scales[b])[other].numpy() if n > 1 else np.array([np.nan])
         lower, upper = np.quantile(pooled, (0.025, 0.975))
         result[name] = CosineBaseline(
             gaussian=(low, high),

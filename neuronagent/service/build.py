@@ -33,6 +33,7 @@ from neuronagent.index.sources import describe, documents
 from neuronagent.layout import LayerActivations
 from neuronagent.models.bridge import load_model
 from neuronagent.models.weights import ModelWeights
+from neuronagent.service.ahead import ahead
 from neuronagent.service.devices import decided, weights_dtype
 from neuronagent.service.identity import fingerprint_of, identity_of, index_info, measured_sign_flips, token_table
 from neuronagent.service.options import BuildOptions
@@ -205,7 +206,7 @@ def write(
             ),
             token_table=token_table(model, corpus),
             texts=corpus.table(),
-            layers=weight_layers(model, options, recorded, progress, whole),
+            layers=ahead(weight_layers(model, options, recorded, progress, whole)),
             whole=whole.result,
         )
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from neuronagent.layout import TextTable
 from neuronagent.models.bridge import open_model
+from neuronagent.service.ahead import ahead
 from neuronagent.service.build import Built, already_there, timed
 from neuronagent.service.devices import decided
 from neuronagent.service.identity import token_table, weights_info
@@ -46,7 +47,7 @@ def build_weights_index(options: BuildOptions, progress: Progress | None = None)
             info=info,
             token_table=token_table(model, None),
             texts=_no_texts(),
-            layers=weight_layers(model, options, repeat(None, model.n_layers), progress, whole),
+            layers=ahead(weight_layers(model, options, repeat(None, model.n_layers), progress, whole)),
             whole=whole.result,
         )
     return built
