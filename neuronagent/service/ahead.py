@@ -6,52 +6,28 @@ one layer can be computed while the one before it is written.
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 
-class _End:
-    """Comes after the last item, with what the maker raised, if anything."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
-
-
 def ahead(items: Iterable[Item]) -> Generator[Item]:
-    """The same items in the same order, one made ahead in a thread of its own; what it raises is raised here.
+    """The same items in the same order, one made ahead in a thread of its own; what that raises is raised here.
 
     A caller that stops early waits for the item that is being made.
     """
-    waiting: queue.Queue[Item | _End] = queue.Queue(maxsize=1)
-    stop = threading.Event()
+    source = iter(items)
+    with ThreadPoolExecutor(1, thread_name_prefix="neuronagent-ahead") as pool:
+        coming = pool.submit(_next, source)
+        while item := coming.result():
+            coming = pool.submit(_next, source)
+            yield item[0]
 
-    def make() -> None:
-        error: BaseException | None = None
-        try:
-            for item in items:
-                waiting.put(item)
-                if stop.is_set():
-                    return
-        except BaseException as raised:  # handed to the caller, who raises it
-            error = raised
-        waiting.put(_End(error))
 
-    thread = threading.Thread(target=make, name="neuronagent-ahead", daemon=True)
-    thread.start()
-    try:
-        while not isinstance(item := waiting.get(), _End):
-            yield item
-        if item.error is not None:
-            raise item.error
-    finally:
-        stop.set()
-        while thread.is_alive():
-            try:
-                waiting.get(timeout=0.05)
-            except queue.Empty:
-                continue
-        thread.join()
+def _next(source: Iterator[Item]) -> tuple[Item] | None:
+    """The next item, None after the last: StopIteration does not survive a thread."""
+    for item in source:
+        return (item,)
+    return None
