@@ -98,9 +98,14 @@ def command(
         int, typer.Option("--k", min=1, max=255, envvar="NEURONAGENT_K", help="Examples per list and sample.")
     ] = 16,
     batch_tokens: Annotated[
-        int,
-        typer.Option("--batch-tokens", min=1, envvar="NEURONAGENT_BATCH_TOKENS", help="Tokens of a forward pass."),
-    ] = 4096,
+        int | None,
+        typer.Option(
+            "--batch-tokens",
+            min=1,
+            envvar="NEURONAGENT_BATCH_TOKENS",
+            help="Tokens of a forward pass (default: 4,096, with CUDA 32,768).",
+        ),
+    ] = None,
     sign_convention: Annotated[
         Literal["normalised", "raw"],
         typer.Option(
@@ -265,10 +270,11 @@ def report(built: Built) -> None:
     with Index(built.db) as index:
         layers = index.reader.layers()
     typer.echo(f"{display_name(built.db)} ({built.fingerprint})")
-    typer.echo(f"{sum(layers.values()):,} neurons of {len(layers)} layers over {built.tokens:,} tokens{stages}")
+    read = f"over {built.tokens:,} tokens" if built.tokens else "from the weights alone"
+    typer.echo(f"{sum(layers.values()):,} neurons of {len(layers)} layers {read}{stages}")
     option = db_option(built.db)
     typer.echo(f"next: neuronagent info{option}")
-    typer.echo(f"      neuronagent explain {min(layers)}.0{option}")
+    typer.echo(f"      neuronagent {'explain' if built.tokens else 'show'} {min(layers)}.0{option}")
 
 
 def _report_checkpoints(all_built: Sequence[Built], folder: str) -> None:

@@ -47,6 +47,13 @@ class LayerState:
         self.uniform = BoundedLists(per_split, k, self._order(lists.uniform_key), device)
         self.weighted = BoundedLists(per_split, k, self._order(lists.weighted_key), device)
 
+    @classmethod
+    def of(cls, tensors: dict[str, torch.Tensor], *, sign: torch.Tensor, k: int, salt: str) -> LayerState:
+        """What `tensors` gave."""
+        state = cls(sign, k, salt)
+        state.load(tensors)
+        return state
+
     _TENSORS = ("tokens", "first_counts", "sums", "minima", "maxima", "mass", "histogram", "first_values")
     _LISTS = ("post", "x_in", "x_gate", "uniform", "weighted")
 

@@ -85,8 +85,8 @@ class Prepared:
         """What `shard` records."""
         return Part(
             name=shard.name,
-            run=f"{self.fingerprint} {self.options.batch_tokens} {shard.name}",
-            batches=shard.batches(self.corpus.batches(self.options.batch_tokens)),
+            run=f"{self.fingerprint} {self.options.tokens_per_batch} {shard.name}",
+            batches=shard.batches(self.corpus.batches(self.options.tokens_per_batch)),
             folder=self.folder,
         )
 
@@ -233,8 +233,8 @@ def manifest_of(
 def agreed(prepared: Prepared) -> dict[str, Any]:
     """What shards have in common besides the identity of their index."""
     return {
-        "batch_tokens": prepared.options.batch_tokens,
-        "batches": batches_hash(prepared.corpus.batches(prepared.options.batch_tokens)),
+        "batch_tokens": prepared.options.tokens_per_batch,
+        "batches": batches_hash(prepared.corpus.batches(prepared.options.tokens_per_batch)),
         "signs": signs_hash(prepared.signs),
         "layers": prepared.model.n_layers,
     }
@@ -283,7 +283,11 @@ def check(options: BuildOptions) -> None:
     Raises:
         UsageError, CorpusError: it is.
     """
-    least = {"k": options.k, "batch-tokens": options.batch_tokens, "passes": options.passes}
+    least = {
+        "k": options.k,
+        "batch-tokens": options.tokens_per_batch if options.batch_tokens is None else options.batch_tokens,
+        "passes": options.passes,
+    }
     for name, value in least.items():
         if value < 1:
             raise UsageError(f"--{name} is {value}", remedy="it must be at least 1")

@@ -29,7 +29,8 @@ def decided(options: BuildOptions, *, cuda: bool | None = None) -> BuildOptions:
         dtype = "bfloat16" if on_cuda else "float32"
     if dtype == TF32 and not on_cuda:
         raise UsageError(f"tf32 is asked for on {device}", remedy="use --dtype float32, or a CUDA device")
-    return replace(options, device=device, dtype=dtype)
+    found = replace(options, device=device, dtype=dtype)
+    return replace(found, batch_tokens=found.batch_tokens if found.batch_tokens is not None else found.tokens_per_batch)
 
 
 def weights_dtype(dtype: str) -> str:

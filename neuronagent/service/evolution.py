@@ -13,17 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
 from neuronagent.domain import IO_CLASS_NAMES, IO_CLASS_THRESHOLD, IO_CLASSES, IOClass, clip
-from neuronagent.errors import IndexMismatchError, NotFoundError, StorageError, UsageError
+from neuronagent.errors import IndexMismatchError, NotFoundError, UsageError
+from neuronagent.service.io_tables import checkpoint_name, layer_tables, model_facts
 from neuronagent.service.lookup import Index
 from neuronagent.service.steps import Step, in_training_order
-from neuronagent.store.cosines import layer_cosines
 from neuronagent.store.engine import display_name, is_url
-from neuronagent.store.search import COSINES
-
-_IN_OUT = COSINES.index("cos_in_out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,14 +143,8 @@ def _indexes(targets: Sequence[str]) -> list[str]:
 
 def _facts(index: Index) -> dict[str, Any]:
     """What must be the same in all indexes, by the name under which a difference is told."""
-    info = index.info
-    model, identity = info.get("model"), info.get("identity")
-    if index.is_imported or not isinstance(model, Mapping):
-        raise IndexMismatchError(
-            f"{display_name(index.target)} holds numbers without a model's weights",
-            remedy="name indexes that `neuronagent index` made",
-        )
-    known = cast(Mapping[str, Any], model)
+    info, known = index.info, model_facts(index)
+    identity = info.get("identity")
     processing = cast(Mapping[str, Any], identity).get("processing") if isinstance(identity, Mapping) else None
     return {
         "model": known.get("name") if known.get("revision") else None,  # a local folder has the checkpoint's name
@@ -178,33 +167,24 @@ def _refuse_difference(one: tuple[str, Mapping[str, Any], Moment], other: tuple[
 
 
 def _moment(index: Index) -> Moment:
-    info, reader = index.info, index.reader
-    found = reader.class_counts()
-    counts = {layer: {label: found.get(layer, {}).get(label, 0) for label in IO_CLASSES} for layer in reader.layers()}
-    medians: dict[int, float] = {}
-    for layer, neurons in reader.layers().items():
-        cosines = layer_cosines(reader, layer)[:, _IN_OUT]
-        if not neurons == len(cosines) == sum(counts[layer].values()):
-            raise StorageError(
-                f"{display_name(index.target)} has {len(cosines)} of the {neurons} neurons of layer {layer}",
-                remedy="run `neuronagent check` on it, and make it again",
-            )
-        medians[layer] = float(np.median(cosines))
-    if not medians:
-        raise StorageError(f"{display_name(index.target)} has no layers", remedy="make it again")
-    return Moment(name=_checkpoint_name(info), fingerprint=str(info.get("fingerprint")), counts=counts, medians=medians)
+    tables = layer_tables(index)
+    return Moment(
+        name=_name(index),
+        fingerprint=str(index.info.get("fingerprint")),
+        counts={table.layer: table.counts for table in tables},
+        medians={table.layer: table.median for table in tables},
+    )
 
 
-def _checkpoint_name(info: Mapping[str, Any]) -> str:
-    """What was asked for, else the commit, else the name of the model's folder."""
-    checkpoint, model = info.get("checkpoint"), cast(Mapping[str, Any], info["model"])
-    if isinstance(checkpoint, Mapping):
-        return str(cast(Mapping[str, Any], checkpoint)["name"])
-    return str(model["revision"])[:12] if model.get("revision") else str(model.get("name"))
+def _name(index: Index) -> str:
+    """The checkpoint that was asked for, else the commit, else the name of the model's folder."""
+    model = model_facts(index)
+    commit = str(model["revision"])[:12] if model.get("revision") else str(model.get("name"))
+    return checkpoint_name(index) or commit
 
 
 def _model_name(facts: Sequence[Mapping[str, Any]], moments: Sequence[Moment]) -> str:
-    """The name on the hub; local folders have only what their checkpoints' names have in common, if that is anything."""
+    """The name on the hub; local folders have only what their checkpoints' names have in common, if anything."""
     on_hub = [str(own["model"]) for own in facts if own["model"] is not None]
     runs = {moment.step.run for moment in moments if moment.step}
     in_common = runs.pop() if len(runs) == 1 else ""

@@ -124,7 +124,7 @@ def index_info(
         "post_norm": options.post_norm,
         "salt": options.salt,
         "k": options.k,
-        "batch_tokens": options.batch_tokens,
+        "batch_tokens": options.tokens_per_batch,
         "sign_flips": sign_flips,
         "seconds": {name: round(seconds, 2) for name, seconds in clock.items()},
         **_made(),

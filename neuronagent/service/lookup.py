@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 CONTEXT = 24
 """Tokens shown before an example's marked one; `FOLLOWING` after it."""
 FOLLOWING = 8
+TEXTS_KEPT = 512
+"""Texts that an open index keeps in memory, some 40 kB each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,11 +227,8 @@ class Index:
         """The passages around list entries."""
         wanted = list(entries)
         places = [self.reader.locate(entry.token_number) for entry in wanted]
-        shown: list[tuple[Text, int, int]] = []
-        for text_id, position in places:
-            if text_id not in self._texts:
-                self._texts[text_id] = self.reader.text(text_id)
-            shown.append((self._texts[text_id], max(1, position - CONTEXT), position))
+        texts = self._load_texts({text_id for text_id, _ in places})
+        shown = [(texts[text_id], max(1, position - CONTEXT), position) for text_id, position in places]
         self._load_tokens(t for text, start, p in shown for t in text.token_ids[start : p + 1 + FOLLOWING])
         return [
             Example(
@@ -249,6 +248,16 @@ class Index:
         """Token ids as text; bytes that are no UTF-8 become U+FFFD."""
         self._load_tokens(ids)
         return b"".join(self._token_bytes[i] or b"" for i in ids).decode("utf-8", errors="replace")
+
+    def _load_texts(self, ids: set[int]) -> dict[int, Text]:
+        """The texts `ids`; the last `TEXTS_KEPT` that were read stay in memory, since lists share texts."""
+        missing = ids - self._texts.keys()
+        if missing:
+            self._texts.update(self.reader.texts_of(missing))
+        found = {text_id: self._texts[text_id] for text_id in ids}
+        while len(self._texts) > TEXTS_KEPT:
+            del self._texts[next(iter(self._texts))]
+        return found
 
     def _load_tokens(self, ids: Iterable[int]) -> None:
         missing = sorted({i for i in ids if i not in self._token_bytes})

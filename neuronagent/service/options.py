@@ -11,10 +11,11 @@ class BuildOptions:
     """What to index, and how.
 
     `max_tokens` (BOS included) defaults to 1024 or what the model can read, if less. `device` and `dtype` `auto`: CUDA
-    if there is any, and bfloat16 there, float32 elsewhere; `device_map` `auto` spreads a model over several devices.
-    `shard` (i, n) records every n-th batch only, `layers` only these layers, in `passes` forward passes over the text:
-    none of the three changes a number of the index. `neighbours` `auto` leaves them out where a CPU would take long.
-    `checkpoint` is what the model is called among several of one training run; the index says it.
+    if there is any, and bfloat16 there, float32 elsewhere; `batch_tokens` None depends on the device as well.
+    `device_map` `auto` spreads a model over several devices. `shard` (i, n) records every n-th batch only, `layers`
+    only these layers, in `passes` forward passes over the text: none of the three changes a number of the index.
+    `neighbours` `auto` leaves them out where a CPU would take long. `checkpoint` is what the model is called among
+    several of one training run; the index says it.
     """
 
     model: str
@@ -28,7 +29,7 @@ class BuildOptions:
     token_budget: int | None = None
     truncate: bool | None = None
     k: int = 16
-    batch_tokens: int = 4096
+    batch_tokens: int | None = None
     sign_convention: Literal["normalised", "raw"] = "normalised"
     post_norm: Literal["folded", "raw"] = "folded"
     bos: Literal["auto", "none"] = "auto"
@@ -39,3 +40,8 @@ class BuildOptions:
     passes: int = 1
     neighbours: Literal["auto", "on", "off"] = "auto"
     checkpoint: str | None = None
+
+    @property
+    def tokens_per_batch(self) -> int:
+        """Tokens of a forward pass, padding included: what a processor's cache or a graphics card likes."""
+        return self.batch_tokens or (32_768 if self.device.startswith("cuda") else 4096)

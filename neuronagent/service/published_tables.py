@@ -7,15 +7,14 @@ A file is one JSON object with either or both of these keys; what else it holds 
                        "total": {CLASS: count}, "post_norm": "raw"}},
      "median_cos_in_out_by_layer": {NAME: [median of layer 0, …]}}
 
-Of a model `source`, `n_layers`, `d_mlp`, `total` and `post_norm` may be missing; what is there must agree with the rest.
-Classes may be called strengthening and weakening, as in the later version of the paper. Names of models are the same
-whatever their capitals, and with or without a final `-hf`.
+`source`, `n_layers`, `d_mlp`, `total` and `post_norm` may be missing; what is there must agree with the rest. Classes
+may be called strengthening and weakening, as in the later version of the paper. Names of models are the same whatever
+their capitals, and with or without a final `-hf`.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,7 +184,7 @@ def _label(name: Any, where: str) -> IOClass:
 
 def _medians(value: Any, own: PublishedModel | None, where: str) -> tuple[float, ...]:
     values = _list(value, where)
-    if any(type(v) not in (int, float) or not math.isfinite(v) or abs(v) > 1 for v in values) or not values:
+    if any(type(v) not in (int, float) or not abs(v) <= 1 for v in values) or not values:  # NaN is no cosine
         _refuse(f"{where} is not a list of cosines")
     if own is not None and own.counts is not None and len(values) != len(own.counts):
         _refuse(f"{where} has {len(values)} layers, its counts have {len(own.counts)}")

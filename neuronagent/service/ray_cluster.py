@@ -28,6 +28,7 @@ from neuronagent.domain import clip
 from neuronagent.errors import Interrupted, NeuronagentError, UsageError
 from neuronagent.index.corpus import Corpus
 from neuronagent.index.files import alone
+from neuronagent.index.state import LayerState
 from neuronagent.layout import LayerActivations
 from neuronagent.models.bridge import load_model, open_model
 from neuronagent.service.build import Built, Prepared, check, prepare, timed, write
@@ -36,7 +37,7 @@ from neuronagent.service.identity import measured_sign_flips
 from neuronagent.service.options import BuildOptions
 from neuronagent.service.progress import Progress, Silent
 from neuronagent.service.recording import Part, record
-from neuronagent.service.shards import Shard, empty_recorder
+from neuronagent.service.shards import Shard
 from neuronagent.service.stopping import stops_cleanly
 
 RETRIES = 5
@@ -151,10 +152,10 @@ def _results(ray: Any, prepared: Prepared, layers: list[Any]) -> Iterator[LayerA
     options, model = prepared.options, prepared.model
     constant_first = options.bos == "auto" and model.bos_id is not None
     for layer, sign in enumerate(prepared.signs):
-        recorder = empty_recorder(sign, k=options.k, salt=options.salt)
-        recorder.load(_tensors(ray.get(layers[layer])))
+        tensors = _tensors(ray.get(layers[layer]))
         layers[layer] = None  # the object store may forget it
-        yield recorder.result(constant_first=constant_first)
+        state = LayerState.of(tensors, sign=torch.from_numpy(sign), k=options.k, salt=options.salt)
+        yield state.result(constant_first=constant_first)
 
 
 # On a worker
@@ -173,8 +174,8 @@ def record_shard(job: Job, corpus: Corpus, shard: Shard) -> list[Any]:
     with _folder(job, corpus, shard) as folder:
         part = Part(
             name=shard.name,
-            run=f"{job.fingerprint} {options.batch_tokens} {shard.name}",
-            batches=shard.batches(corpus.batches(options.batch_tokens)),
+            run=f"{job.fingerprint} {options.tokens_per_batch} {shard.name}",
+            batches=shard.batches(corpus.batches(options.tokens_per_batch)),
             folder=folder,
         )
         with alone(folder / f"{shard.name}.lock", wait=True, doing="recording"):
@@ -188,12 +189,10 @@ def record_shard(job: Job, corpus: Corpus, shard: Shard) -> list[Any]:
 
 
 def _merge_pair(job: Job, layer: int, one: _State, two: _State) -> _State:
-    sign, options = job.signs[layer], job.options
-    whole, other = (empty_recorder(sign, k=options.k, salt=options.salt) for _ in range(2))
-    whole.load(_tensors(one))
-    other.load(_tensors(two))
+    sign, k, salt = torch.from_numpy(job.signs[layer]), job.options.k, job.options.salt
+    whole, other = (LayerState.of(_tensors(part), sign=sign, k=k, salt=salt) for part in (one, two))
     whole.merge(other)
-    return _arrays(whole.state())
+    return _arrays(whole.tensors())
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from neuronagent.errors import IndexMismatchError, Interrupted, ModelError
-from neuronagent.index import checkpoint
+from neuronagent.index import checkpoint, kernel
 from neuronagent.index.activation import activation_of
 from neuronagent.index.batch import Batch
 from neuronagent.index.checkpoint import StateFile
@@ -86,6 +86,9 @@ def record(
     size = -(-model.n_layers // options.passes)
     passes = [tuple(wanted[start : start + size]) for start in range(0, len(wanted), size)]
     tokens = int(sum(corpus.lengths[batch].sum() for batch in part.batches))
+    slow = kernel.missing(model.device)
+    if slow is not None and passes:
+        progress.note(slow)
     progress.start("recording neurons", tokens * (len(complete) + len(passes)), "tokens")
     told = _Told(progress, tokens * len(complete))
     for layers in passes:

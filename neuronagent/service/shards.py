@@ -23,7 +23,7 @@ from neuronagent.domain import clip
 from neuronagent.errors import StorageError, UsageError
 from neuronagent.index.checkpoint import StateFile
 from neuronagent.index.files import sync_names
-from neuronagent.index.recorder import LayerRecorder
+from neuronagent.index.state import LayerState
 from neuronagent.layout import LayerActivations
 
 MANIFEST_FORMAT = 1
@@ -203,18 +203,12 @@ def merged(
     The state of one layer of two parts is in memory at a time.
     """
     for layer, sign in enumerate(signs):
-        whole: LayerRecorder | None = None
+        whole: LayerState | None = None
         for part in parts:
-            recorder = empty_recorder(sign, k=k, salt=salt)
-            recorder.load(part[layer].state(layer))
+            state = LayerState.of(part[layer].state(layer), sign=torch.from_numpy(sign), k=k, salt=salt)
             if whole is None:
-                whole = recorder
+                whole = state
             else:
-                whole.merge(recorder)
+                whole.merge(state)
         if whole is not None:
             yield whole.result(constant_first=constant_first)
-
-
-def empty_recorder(sign: NDArray[np.int8], *, k: int, salt: str) -> LayerRecorder:
-    """A recorder on the CPU that only loads and merges."""
-    return LayerRecorder(sign=torch.from_numpy(sign), k=k, salt=salt, activate=torch.clone, name="a merge")

@@ -47,7 +47,7 @@ def bare_seconds(model: GatedModel, text: str, max_tokens: int, options: BuildOp
         documents(text), model.encode, bos_id=model.bos_id, vocab_size=model.vocab_size, max_tokens=max_tokens,
         token_budget=options.token_budget, truncate=False, salt=SALT, folder=folder,
     )  # fmt: skip
-    batches = [torch.from_numpy(corpus.padded(texts)[0]) for texts in corpus.batches(options.batch_tokens)]
+    batches = [torch.from_numpy(corpus.padded(texts)[0]) for texts in corpus.batches(options.tokens_per_batch)]
     base = model.live.get_submodule("model")
     with torch.inference_mode():
         base(input_ids=batches[0], use_cache=False)
