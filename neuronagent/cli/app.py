@@ -1,8 +1,9 @@
 """Puts the commands together, runs one of them, and turns whatever goes wrong into one line and an exit code.
 
-Exit codes: 0 done, 1 unexpected (or `check` found something), 2 usage, 3 not found, 4 index stale or of another model,
-5 LLM failed, 6 budget reached, 7 unusable input, 8 storage, 130 interrupted. This is the one place that catches
-everything; `NEURONAGENT_DEBUG=1` shows where it came from. Nothing here may import what takes long: `--help` is quick.
+Exit codes: 0 done, 1 unexpected (or `check` or `compare` found something), 2 usage, 3 not found, 4 index stale or of
+another model, 5 LLM failed, 6 budget reached, 7 unusable input, 8 storage, 130 interrupted. This is the one place that
+catches everything; `NEURONAGENT_DEBUG=1` shows where it came from. Nothing here may import what takes long: `--help` is
+quick.
 """
 
 from __future__ import annotations
@@ -17,7 +18,22 @@ from typing import Annotated
 
 import typer
 
-from neuronagent.cli import check, demo, explain, export, import_, index, info, merge, search, serve, show, upgrade
+from neuronagent.cli import (
+    check,
+    compare,
+    demo,
+    evolution,
+    explain,
+    export,
+    import_,
+    index,
+    info,
+    merge,
+    search,
+    serve,
+    show,
+    upgrade,
+)
 from neuronagent.cli.output import say
 from neuronagent.errors import Interrupted, NeuronagentError, StorageError
 
@@ -53,7 +69,8 @@ def _begin(  # pyright: ignore[reportUnusedFunction]
         typer.echo(context.get_help())
 
 
-for command in (index, merge, info, show, explain, search, check, export, upgrade, serve, demo):
+_COMMANDS = (index, merge, info, show, explain, search, check, compare, evolution, export, upgrade, serve, demo)
+for command in _COMMANDS:
     app.command(command.NAME)(command.command)
 app.add_typer(import_.app, name=import_.NAME)
 

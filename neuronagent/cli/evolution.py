@@ -33,9 +33,7 @@ _NUMBER_WIDTH = 7
 def command(
     indexes: Annotated[
         list[str],
-        typer.Argument(
-            metavar="INDEX…|FOLDER", help="Indexes of checkpoints of one model, or folders of such indexes."
-        ),
+        typer.Argument(metavar="INDEX|FOLDER", help="Indexes of checkpoints of one model, or folders of such indexes."),
     ],
     order: Annotated[
         str,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 KEPT = 3
 
@@ -29,9 +33,34 @@ class Ledger:
 
     def __call__(self, name: str, holds: bool, where: str, *found: object) -> None:
         """`found`: the values that should have agreed, for a failure's line."""
-        own = self.findings.setdefault(name, Finding(name=name, examples=[]))
+        own = self._finding(name)
         own.checked += 1
         if not holds:
             own.wrong += 1
             if len(own.examples) < KEPT:
                 own.examples.append(where + (": " + ", ".join(map(str, found)) if found else ""))
+
+    def each(
+        self,
+        name: str,
+        holds: NDArray[np.bool_],
+        where: Callable[..., str],
+        *found: NDArray[np.generic],
+        applies: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Many checks at once: `holds` of any shape, of which those count where it `applies`; `where` names the place
+        of a failure from its indices, and `found` has `holds`' shape, or begins with the same axes."""
+        own = self._finding(name)
+        wrong = ~holds if applies is None else ~holds & applies
+        own.checked += holds.size if applies is None else int(applies.sum())
+        count = int(wrong.sum())
+        if not count:
+            return
+        own.wrong += count
+        for place in np.argwhere(wrong)[: KEPT - len(own.examples)]:
+            at = tuple(place.tolist())
+            values = ", ".join(str(array[at[: array.ndim]]) for array in found)
+            own.examples.append(where(*at) + (f": {values}" if found else ""))
+
+    def _finding(self, name: str) -> Finding:
+        return self.findings.setdefault(name, Finding(name=name, examples=[]))

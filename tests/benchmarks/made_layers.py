@@ -78,9 +78,7 @@ class MadeModel:
         of_token = np.repeat(table.splits, np.diff(table.first))
         counts = [np.bincount(table.tokens[counted & (of_token == s)], minlength=self.vocabulary) for s in range(3)]
         data: list[bytes | None] = [f" t{i}".encode() for i in range(self.vocabulary)]
-        return TokenTable(
-            token_bytes=data, norm_unembedding=norms[0], norm_embedding=norms[1], counts=np.stack(counts)
-        )
+        return TokenTable(token_bytes=data, norm_unembedding=norms[0], norm_embedding=norms[1], counts=np.stack(counts))
 
     def layer(self, layer: int) -> tuple[LayerWeights, LayerActivations]:
         rng = np.random.default_rng((2, layer))

@@ -25,10 +25,12 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import LlamaConfig, LlamaModel
 
-from neuronagent.index.activation import silu
+from neuronagent.index.activation import Activate, silu
 from neuronagent.index.batch import Batch
 from neuronagent.index.eager import EagerEngine
+from neuronagent.index.kernel.cpu import CpuEngine
 from neuronagent.index.recorder import LayerRecorder
+from neuronagent.index.state import LayerState
 
 SALT, K = "bench", 16
 
@@ -156,8 +158,20 @@ class Timer:
         self.cores.append(time.process_time() - used)
 
 
+def lean(state: LayerState, activate: Activate, name: str) -> CpuEngine:
+    """The compiled pass without histograms and samples."""
+    return CpuEngine(state, activate, name, "LEAN")
+
+
+ENGINES: dict[str, Any] = {
+    "everything": None,
+    "without histograms and samples": lean,
+    "plain operations": EagerEngine,
+}
+
+
 def measure(
-    shape: Shape, device: str = "cpu", dtype: torch.dtype = torch.float32, *, eager: bool = False
+    shape: Shape, device: str = "cpu", dtype: torch.dtype = torch.float32, *, engine: str = "everything"
 ) -> dict[str, float]:
     """Seconds of recorded and of bare passes, and their ratio: whole, in the first batch, in the last half."""
     model = random_model(shape, device, dtype)
@@ -166,7 +180,7 @@ def measure(
     recorders = [
         LayerRecorder(
             sign=sign, k=K, salt=SALT, activate=silu, name=str(layer),
-            engine=EagerEngine if eager else None,
+            engine=ENGINES[engine],
         )
         for layer in range(shape.layers)
     ]  # fmt: skip
@@ -212,13 +226,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"))
     parser.add_argument("--tokens", type=int)
-    parser.add_argument("--eager", action="store_true")
+    parser.add_argument("--engine", choices=ENGINES, default="everything")
     chosen = parser.parse_args()
     dtype = getattr(torch, chosen.dtype or ("float32" if chosen.device == "cpu" else "bfloat16"))
     shape = SHAPES[chosen.shape]
     if chosen.tokens:
         shape = Shape(**{**shape.__dict__, "tokens": chosen.tokens})
-    print(json.dumps(measure(shape, chosen.device, dtype, eager=chosen.eager), indent=1, ensure_ascii=False))
+    print(json.dumps(measure(shape, chosen.device, dtype, engine=chosen.engine), indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

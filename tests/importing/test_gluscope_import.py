@@ -293,10 +293,11 @@ STRANGE = ("\x1b[31m", "<script>alert(1)</script>", "\u202eevil", "\x00", "\ud80
 
 
 def test_strange_tokens_come_back_as_they_were_and_cannot_style_a_card(
-    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from neuronagent.cli import run
 
+    monkeypatch.setenv("COLUMNS", "200")  # wide enough for all of the text
     path = folder_of(site) / "gate+_in+_hook_post_example_0.json"
     table = json.loads(path.read_text())
     table["tokens"][1 : 1 + len(STRANGE)] = STRANGE
