@@ -23,31 +23,31 @@ _NATIVE = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), (
 _SECONDS = 120
 
 
-def load_library() -> ctypes.CDLL | None:
-    """The compiled library; None where there is no compiler or it fails."""
+def load_library(*defined: str) -> ctypes.CDLL | None:
+    """The library, compiled with these macros; None where there is no compiler or it fails."""
     for compiler in (os.environ.get("CXX"), "c++", "g++", "clang++"):
         path = compiler and shutil.which(compiler)
         if path:
             for native in _NATIVE:
-                library = _compiled(path, native)
+                library = _compiled(path, (*native, *(f"-D{name}" for name in defined)))
                 if library is not None:
                     return library
     return None
 
 
-def _compiled(compiler: str, native: tuple[str, ...]) -> ctypes.CDLL | None:
-    features = _run([compiler, *native, "-dM", "-E", "-x", "c++", os.devnull])
+def _compiled(compiler: str, options: tuple[str, ...]) -> ctypes.CDLL | None:
+    features = _run([compiler, *options, "-dM", "-E", "-x", "c++", os.devnull])
     version = _run([compiler, "--version"])
     if features is None or version is None:
         return None
-    digest = hashlib.sha256(b"\0".join([features, version, *(o.encode() for o in (*_OPTIONS, *native))]))
+    digest = hashlib.sha256(b"\0".join([features, version, *(o.encode() for o in (*_OPTIONS, *options))]))
     for name in _SOURCES:
         digest.update((_HERE / name).read_bytes())
     folder = user_cache_path("neuronagent", ensure_exists=False) / "kernels"
     path = folder / f"recorder-{digest.hexdigest()[:24]}.so"
     try:
         if not path.is_file():
-            _compile([compiler, *_OPTIONS, *native], path)
+            _compile([compiler, *_OPTIONS, *options], path)
         return ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError):
         return None

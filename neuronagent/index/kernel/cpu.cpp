@@ -11,10 +11,26 @@
 
 namespace {
 
+#ifdef LEAN  // without histograms and samples, to measure what these cost
+enum { FULL = 0 };
+#else
+enum { FULL = 1 };
+#endif
 enum { W = 64, BLOCK = 16, LANES = 8 };
 
 typedef double Sums __attribute__((vector_size(LANES * sizeof(double))));
 typedef int64 Codes __attribute__((vector_size(LANES * sizeof(int64))));
+
+enum { WIDE = 16 };
+typedef float Floats __attribute__((vector_size(WIDE * sizeof(float))));
+typedef int32 Ints __attribute__((vector_size(WIDE * sizeof(int32))));
+typedef signed char Flags __attribute__((vector_size(WIDE)));
+
+template <class Vector> Vector wide(const void *at) {
+    Vector vector;
+    std::memcpy(&vector, at, sizeof(vector));
+    return vector;
+}
 
 struct Rows {  // [texts, tokens, neurons] float32, neurons side by side
     const float *at;
@@ -24,7 +40,7 @@ struct Rows {  // [texts, tokens, neurons] float32, neurons side by side
 };
 
 struct Token {  // magnitudes of post, x_in, x_gate; act; the combination; whether to look closer
-    float value[QUANTITIES][W], priority[W];
+    float value[QUANTITIES][W];
     int32 code[W];
     unsigned char close[W];
 };
@@ -48,7 +64,7 @@ struct Place {  // of a tile: its first neuron, and how many there are
 
 // Returns whether something is not finite. Without `act` it is SiLU.
 template <bool SILU>
-int32 read(Token &token, const float *gate, const float *into, const float *act, const float *sign, float u) {
+int32 read(Token &token, const float *gate, const float *into, const float *act, const float *sign) {
     int32 flawed = 0;
     for (int l = 0; l < W; ++l) {
         const float g = gate[l], i = into[l] * sign[l], a = SILU ? silu(g) : act[l];
@@ -59,24 +75,29 @@ int32 read(Token &token, const float *gate, const float *into, const float *act,
         token.value[ACT][l] = a;
         const int32 code = (g > 0 ? 0 : 2) + (i > 0 ? 0 : 1);
         token.code[l] = g == 0 || i == 0 ? (int32)NONE : code;
-        token.priority[l] = priority_of(token.value[POST][l], u);
-        token.close[l] = 0;
     }
     return flawed;
 }
 
-void compare(Token &token, const Tile &tile, int32 bits) {
-    for (int c = 0; c < COMBINATIONS; ++c)
-        for (int l = 0; l < W; ++l) {
-            const float post = token.value[POST][l], size = token.value[INTO][l], opening = token.value[GATE][l];
-            const float a = token.value[ACT][l], priority = token.priority[l];
-            const bool close = (post >= tile.bound[POST][c][l]) | (size >= tile.bound[INTO][c][l]) |
-                               (opening >= tile.bound[GATE][c][l]) | (post < tile.near[POST][c][l]) |
-                               (size < tile.near[INTO][c][l]) | (opening < tile.near[GATE][c][l]) |
-                               (a < tile.low[c][l]) | (a > tile.high[c][l]) | (bits <= tile.most[c][l]) |
-                               (priority >= tile.least[c][l]);
-            token.close[l] |= (unsigned char)(close & (token.code[l] == c));
+// Marks what reaches a bound. Non-negative floats sort like their bits, so what does has no sign after subtraction.
+void compare(Token &token, const Tile &tile, int32 bits, float u) {
+    for (int l0 = 0; l0 < W; l0 += WIDE) {
+        const Ints code = wide<Ints>(token.code + l0), is0 = code == 0, is1 = code == 1, is2 = code == 2;
+        const auto of = [&](const auto(&all)[COMBINATIONS][W]) {
+            const Ints last = is2 ? wide<Ints>(all[2] + l0) : wide<Ints>(all[3] + l0);
+            return is0 ? wide<Ints>(all[0] + l0) : is1 ? wide<Ints>(all[1] + l0) : last;
+        };
+        Ints close = ~(of(tile.most) - bits);
+        for (int q = 0; q < RANKED; ++q) {
+            const Ints value = wide<Ints>(token.value[q] + l0);
+            close |= ~(value - of(tile.bound[q])) | (value - of(tile.near[q]));
         }
+        const Floats least = (Floats)of(tile.least) * (u * ALMOST), act = wide<Floats>(token.value[ACT] + l0);
+        close |= ~(wide<Ints>(token.value[POST] + l0) - (Ints)least);
+        close |= (act < (Floats)of(tile.low)) | (act > (Floats)of(tile.high));
+        const Flags flags = __builtin_convertvector((close < 0) & (code != (int32)NONE) & 1, Flags);
+        std::memcpy(token.close + l0, &flags, sizeof(flags));
+    }
 }
 
 void add(double (&sum)[COMBINATIONS][QUANTITIES][W], const Token *tokens, int count) {
@@ -108,7 +129,9 @@ struct Histogram {
 void count_bins(int32 (&count)[(COMBINATIONS + 1) * BINS][W], const Token &token) {
     int32 place[W];
     for (int l = 0; l < W; ++l) place[l] = (token.code[l] * BINS + bin_of(token.value[POST][l])) * W + l;
-    for (int l = 0; l < W; ++l) ++(&count[0][0])[place[l]];
+    int32 *at = &count[0][0];
+#pragma GCC ivdep  // every neuron has places of its own
+    for (int l = 0; l < W; ++l) at[place[l]] = at[place[l]] + 1;
 }
 
 void add_bins(const Layer &layer, const Histogram &histogram, Place place) {
@@ -183,7 +206,8 @@ void rise(Tile &tile, const Token &token, int l, int32 position) {
 }
 
 // Offers a token to both samples.
-void sample(const Layer &layer, Tile &tile, const Token &token, int l, int64 n, int64 split, int64 number, int32 bits) {
+void sample(const Layer &layer, Tile &tile, const Token &token, int l, int64 n, int64 split, int64 number, int32 bits,
+            float u) {
     const int64 c = token.code[l], list = ((n * SPLITS + split) * COMBINATIONS + c) * layer.k;
     const int64 cache = (split * COMBINATIONS + c) * layer.neurons + n, entry = pack(token.value[POST][l], number);
     if (bits <= tile.most[c][l]) {
@@ -191,8 +215,9 @@ void sample(const Layer &layer, Tile &tile, const Token &token, int l, int64 n, 
         const int64 worst = insert(layer.uniform + list, layer.uniform_keys + list, layer.k, entry, key);
         layer.worst_uniform[cache] = tile.most[c][l] = worst_bits(worst);
     }
-    if (token.priority[l] >= tile.least[c][l]) {
-        const int64 key = pack(token.priority[l], number);
+    const float priority = priority_of(token.value[POST][l], u);
+    if (priority >= tile.least[c][l]) {
+        const int64 key = pack(priority, number);
         const int64 worst = insert(layer.weighted + list, layer.weighted_keys + list, layer.k, entry, key);
         layer.worst_weighted[cache] = worst_magnitude(worst);
         tile.least[c][l] = bound_of(layer.worst_weighted[cache]);
@@ -220,6 +245,7 @@ void begin_text(const Layer &layer, Tile &tile, Place place, int64 split) {
             tile.bound[POST][c][l] = bound_of(layer.worst[POST][parted + l]);
             tile.bound[INTO][c][l] = bound_of(layer.worst[INTO][whole + l]);
             tile.bound[GATE][c][l] = bound_of(layer.worst[GATE][whole + l]);
+            if (!FULL) continue;
             tile.least[c][l] = bound_of(layer.worst_weighted[parted + l]);
             tile.most[c][l] = layer.worst_uniform[parted + l];
         }
@@ -299,7 +325,7 @@ struct Reader {  // rows of a tile; where it is narrower than W, copied beside z
         return copied[which];
     }
 
-    int32 operator()(Token &token, int64 b, int64 t, float u) {
+    int32 operator()(Token &token, int64 b, int64 t) {
         const float *g = gate.row(b, t, place.n0), *i = into.row(b, t, place.n0);
         for (int ahead = 0; ahead < W; ahead += 16) {  // each row is on a page of its own
             __builtin_prefetch(g + BLOCK * gate.token + ahead);
@@ -307,8 +333,8 @@ struct Reader {  // rows of a tile; where it is narrower than W, copied beside z
         }
         const float *s = padded(3, sign + place.n0);
         g = padded(0, g), i = padded(1, i);
-        if (!act) return read<true>(token, g, i, nullptr, s, u);
-        return read<false>(token, g, i, padded(2, act->row(b, t, place.n0)), s, u);
+        if (!act) return read<true>(token, g, i, nullptr, s);
+        return read<false>(token, g, i, padded(2, act->row(b, t, place.n0)), s);
     }
 };
 
@@ -325,14 +351,14 @@ int32 record_tile(const Layer &layer, const Texts &texts, Reader &reader) {
         const int32 *bits = texts.bits + b * texts.width;
         const float *u = texts.u + b * texts.width;
         begin_text(layer, tile, place, split);
-        flawed |= reader(tokens[0], b, 0, u[0]);
+        flawed |= reader(tokens[0], b, 0);
         take_first(layer, tile, tokens[0], place);
         for (int64 t0 = 1; t0 < length; t0 += BLOCK) {
             const int count = length - t0 < BLOCK ? (int)(length - t0) : (int)BLOCK;
             for (int t = 0; t < count; ++t) {
-                flawed |= reader(tokens[t], b, t0 + t, u[t0 + t]);
-                compare(tokens[t], tile, bits[t0 + t]);
-                count_bins(histogram.count[split], tokens[t]);
+                flawed |= reader(tokens[t], b, t0 + t);
+                compare(tokens[t], tile, bits[t0 + t], u[t0 + t]);
+                if (FULL) count_bins(histogram.count[split], tokens[t]);
             }
             add(tile.sum, tokens, count);
             for (int t = 0; t < count; ++t)
@@ -343,7 +369,8 @@ int32 record_tile(const Layer &layer, const Texts &texts, Reader &reader) {
                         const int l = l0 + __builtin_ctzll(close) / 8;
                         widen(tile, tokens[t], l);
                         rise(tile, tokens[t], l, (int32)(t0 + t));
-                        sample(layer, tile, tokens[t], l, place.n0 + l, split, first + t0 + t, bits[t0 + t]);
+                        if (FULL) sample(layer, tile, tokens[t], l, place.n0 + l, split, first + t0 + t, bits[t0 + t],
+                                   u[t0 + t]);
                     }
                 }
         }

@@ -27,11 +27,11 @@ _ALONE = 1 << 15  # tokens × neurons below which handing work to threads costs 
 
 
 @cache
-def compiled() -> Kernel | None:
-    """The compiled pass, or None; NEURONAGENT_KERNEL=off leaves it out."""
+def compiled(*defined: str) -> Kernel | None:
+    """The pass compiled with these macros, or None; NEURONAGENT_KERNEL=off leaves it out."""
     if os.environ.get("NEURONAGENT_KERNEL") == "off":
         return None
-    library = load_library()
+    library = load_library(*defined)
     if library is None:
         return None
     kernel = library.neuronagent_record
@@ -48,8 +48,10 @@ def _threads(count: int) -> ThreadPoolExecutor:
 class CpuEngine:
     """Adds batches to `state` by the compiled pass."""
 
-    def __init__(self, state: LayerState, activate: Callable[[torch.Tensor], torch.Tensor], name: str) -> None:
-        kernel = compiled()
+    def __init__(
+        self, state: LayerState, activate: Callable[[torch.Tensor], torch.Tensor], name: str, *defined: str
+    ) -> None:
+        kernel = compiled(*defined)
         assert kernel is not None, "ask `compiled` first"
         self._kernel, self._state, self._activate, self._name = kernel, state, activate, name
         self._caches = Caches(state, keys=True)

@@ -118,7 +118,7 @@ static INLINE bool make(Token &token, float g, float i, float a) {
     return !finite(g * i);
 }
 
-// `scaled` is u, a little less: priority = post / u is compared exactly where it matters.
+// `scaled` is u * ALMOST: the priority itself is compared where it matters.
 static INLINE bool close(const Seen &seen, const Token &token, int32 bits, float scaled) {
     bool any = bits <= of(seen.most, token.code) || token.value[POST] >= of(seen.least, token.code) * scaled;
 #pragma unroll
@@ -333,7 +333,7 @@ static INLINE void record(const Layer &layer, const Texts &texts, const Rows &ga
             }
             add(seen, token);
             ++shared.count[token.code * BINS + bin_of(token.value[POST])][threadIdx.x];
-            if (close(seen, token, bits[t], u[t] * 0.999999f)) {
+            if (close(seen, token, bits[t], u[t] * ALMOST)) {
                 widen(seen, token);
                 rise(seen, shared, token, t);
                 sample(layer, seen, token, n, split, first + t, bits[t], u[t]);

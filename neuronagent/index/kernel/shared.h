@@ -21,7 +21,8 @@ enum { COMBINATIONS = 4, SPLITS = 3, QUANTITIES = 4, BINS = 34, NONE = COMBINATI
 enum { POST = 0, INTO = 1, GATE = 2, ACT = 3, RANKED = 3 };  // quantities; the first three have top lists
 
 static const int64 LOW = 0xFFFFFFFFLL;
-static const float BEYOND = 3e38f;  // above any activation
+static const float BEYOND = 3e38f;      // above any activation
+static const float ALMOST = 0.999999f;  // |post| >= bound * u * ALMOST wherever |post| / u >= bound
 
 // The two halves of hashing.key_of.
 struct Salt {
