@@ -1,5 +1,6 @@
 # make demo    index the standard library with the model that ships, and read what a few of its neurons do
 # make test    everything that CI runs on the code: format, lint, types, layers, tests
+# make test-slow  tests that take longer: a real Ray cluster
 # make bench   measure speed and memory; prints tables, asserts nothing
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN    := $(VENV)/bin
 # Waiting threads sleep instead of spinning: on a machine that is shared, spinning makes everything slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test format lint types layers unit bench clean
+.PHONY: setup demo test format lint types layers unit test-slow bench clean
 
 setup: $(VENV)/.installed
 
@@ -37,7 +38,10 @@ layers: setup
 	$(BIN)/lint-imports --no-cache
 
 unit: setup
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks

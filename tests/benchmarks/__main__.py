@@ -1,4 +1,7 @@
-"""`make bench`: how long what users wait for takes, and what the recorder adds to a bare forward pass.
+"""`make bench`: how long what users wait for takes, and what building an index costs beside a bare forward pass.
+
+    python -m tests.benchmarks            # everything, some 15 minutes on two cores
+    python -m tests.benchmarks recorder   # one part: commands, recorder, build, growth, weights, neighbours, database
 
 Whole processes are timed as a shell would, medians of several runs; ratios are measured side by side in one run.
 Nothing is asserted: machines differ. The table goes to stdout and `bench.json` beside it holds the numbers.
@@ -15,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,58 +65,96 @@ def commands(folder: Path) -> dict[str, dict[str, float]]:
     return measured
 
 
-def recorder_overhead(folder: Path) -> dict[str, float]:
-    """Seconds of recorded and bare passes over the same batches, in turn, after the lists have filled."""
+def recorder(_folder: Path) -> dict[str, Any]:
+    """Recorded passes against bare ones, with and without what costs most; on a graphics card too, if there is one."""
     import torch
 
-    from neuronagent.index.corpus import read_corpus
-    from neuronagent.index.recorder import Batch, LayerRecorder
-    from neuronagent.index.sources import documents
-    from neuronagent.models.bridge import load_model
-    from neuronagent.service.demo import MODEL
+    from tests.benchmarks.recorder import ENGINES, SHAPES, measure
 
-    model = load_model(str(MODEL))
-    corpus = read_corpus(
-        documents("python-stdlib"), model.encode, bos_id=model.bos_id, vocab_size=model.vocab_size, max_tokens=256,
-        token_budget=TOKENS, truncate=False, salt="bench", folder=folder / "corpus",
-    )  # fmt: skip
-    ones = torch.ones(model.d_mlp)
-    recorders = [
-        LayerRecorder(sign=ones, k=16, salt="bench", activate=model.activate, name=str(layer))
-        for layer in range(model.n_layers)
-    ]
-    recorded: list[float] = []
-    bare: list[float] = []
-    for batch in corpus.batches(4096):
-        ids, lengths, first = corpus.padded(batch)
-        started = time.perf_counter()
-        model.record(torch.from_numpy(ids), lambda _layer, _gate, _in: None)
-        bare.append(time.perf_counter() - started)
-        started = time.perf_counter()
-        of = Batch.of(lengths, first, corpus.table().splits[batch], "bench", "cpu")
-        model.record(torch.from_numpy(ids), lambda layer, g, i, of=of: recorders[layer].update(g, i, of))
-        recorded.append(time.perf_counter() - started)
-    ratios = [r / b for r, b in zip(recorded, bare, strict=True)]
-    return {"first batch": ratios[0], "median": statistics.median(ratios), "whole pass": sum(recorded) / sum(bare)}
+    found: dict[str, Any] = {f"small, {name}": measure(SHAPES["small"], engine=name) for name in list(ENGINES)[:2]}
+    found["tiny, everything"] = measure(SHAPES["tiny"])
+    if torch.cuda.is_available():
+        found["7b in bfloat16 on CUDA"] = measure(SHAPES["7b"], "cuda", torch.bfloat16)
+    return found
+
+
+def build(folder: Path) -> dict[str, Any]:
+    """Whole builds: a random model, and the trained one where it is at hand."""
+    from tests.benchmarks import end_to_end
+    from tests.benchmarks.recorder import SHAPES
+
+    shape = SHAPES["small"]
+    checkpoint = end_to_end.random_checkpoint(shape, folder / "small")
+    found = {"small": end_to_end.measure(checkpoint, "python-stdlib", shape.max_tokens, shape.tokens)}
+    shared = Path(os.environ.get("NEURONAGENT_SHARED", "../shared"))
+    stories = shared / "models" / "stories260K"
+    if stories.is_dir():
+        text = str(shared / "text" / "tinystories_valid.txt")
+        found["stories260K"] = end_to_end.measure(stories, text, 512)
+    return found
+
+
+def growth(_folder: Path) -> dict[str, Any]:
+    """How the cost of recording grows with tokens, layers, width and k: one of them doubled at a time."""
+    from tests.benchmarks.recorder import SHAPES, measure
+
+    base = replace(SHAPES["small"], layers=4, width=256, neurons=688, heads=4, tokens=30_000)
+    changed = {
+        "base": base,
+        "twice the tokens": replace(base, tokens=60_000),
+        "twice the layers": replace(base, layers=8),
+        "twice the width": replace(base, width=512, neurons=1376),
+        "k = 32": replace(base, k=32),
+    }
+    return {name: measure(shape) for name, shape in changed.items()}
+
+
+def weights(_folder: Path) -> dict[str, Any]:
+    """The pass over the weights alone against reading the file and the bare matrix products."""
+    from tests.benchmarks import weights_pass
+
+    return {"weights pass": weights_pass.measure(weights_pass.Shape(), runs=3)}
+
+
+def neighbours(_folder: Path) -> dict[str, Any]:
+    """Finding neighbours against the bare products."""
+    from tests.benchmarks import neighbours as measured
+
+    return {"neighbours": measured.measure(measured.Shape())}
+
+
+def database(folder: Path) -> dict[str, Any]:
+    """Size, writing and reading of a synthetic index of 20,000 neurons."""
+    from tests.benchmarks import database as measured
+
+    return {"20,000 neurons": measured.measure(layers=4, neurons=5000, folder=folder)}
+
+
+PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    part.__name__: part for part in (commands, recorder, build, growth, weights, neighbours, database)
+}
+
+
+def show(part: str, found: dict[str, Any]) -> None:
+    """One part as a table: a line per figure."""
+    for title, figures in found.items():
+        print(f"\n{part}: {title}")
+        for name, value in figures.items():
+            print(f"  {name:<44} {value:12,.4g}" if isinstance(value, int | float) else f"  {name:<44} {value}")
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        result: dict[str, Any] = {
-            "machine": {
-                "cores": os.cpu_count(),
-                "processor": platform.processor(),
-                "python": platform.python_version(),
-            },
-            "seconds": commands(folder),
-            "recorder time ÷ bare forward": recorder_overhead(folder),
-        }
-    for title, taken in result["seconds"].items():
-        print(f"{title:<24} {taken['median']:8.3f} s   ({taken['min']:.3f}–{taken['max']:.3f})")
-    for title, ratio in result["recorder time ÷ bare forward"].items():
-        print(f"recorded ÷ bare forward, {title:<12} {ratio:6.2f}")
-    Path("bench.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    chosen = sys.argv[1:] or list(PARTS)
+    for name in chosen:
+        if name not in PARTS:
+            sys.exit(f"{name!r} is not a part; allowed: {', '.join(PARTS)}")
+    machine = {"cores": os.cpu_count(), "processor": platform.processor(), "python": platform.python_version()}
+    result: dict[str, Any] = {"machine": machine}
+    for name in chosen:
+        with tempfile.TemporaryDirectory() as folder:
+            result[name] = PARTS[name](Path(folder))
+        show(name, result[name])
+        Path("bench.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 `python -m tests.benchmarks.database [--layers 32 --neurons-per-layer 11008 --folder DIR]`
 
-The numbers are made up (`tests.benchmarks.made_layers`) but meet the identities of definitions.md, so that
-`--check` can run `neuronagent check` over all of it. Making them takes no part in the times. *Cold* lookups open the index anew
+The numbers are made up (`tests.benchmarks.made_layers`) but meet the identities of definitions.md, so that `--check`
+can run `neuronagent check` over all of it. Making them takes no part in the times. *Cold* lookups open the index anew
 and find none of the file in the operating system's cache. Nothing is asserted.
 """
 
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from neuronagent.domain import NeuronId, Role
+from neuronagent.domain import COMBINATIONS, NeuronId, Role
 from neuronagent.layout import LayerActivations, LayerWeights, WholeModel
 from neuronagent.service.check import check_index
 from neuronagent.service.lookup import Index
@@ -144,11 +144,17 @@ def _searches(target: Path, model: MadeModel) -> dict[str, float]:
         "all, by mass": SearchQuery(sort="mass", descending=True),
         "cosine in a range": SearchQuery(cosines={"cos_in_out": (None, -0.9)}),
         "cosine in a range, by skew": SearchQuery(cosines={"cos_in_out": (0.3, None)}, sort="skew"),
+        "all, by cos(in,out)": SearchQuery(sort="cos_in_out"),
+        "all, by frequency": SearchQuery(sort="frequency_pm", descending=True),
+        "frequency in a range": SearchQuery(frequency={COMBINATIONS[0]: (None, 0.03)}),
         "frequent token, gate": token("gate_top", common),
         "frequent token, peak": token(KINDS[-1], common),
         "rare token, peak": token(KINDS[-1], rare),
         "frequent token and class": SearchQuery(
             io_classes=("depletion",), tokens=(TokenCriterion(kind=KINDS[-1], token_ids=(common,)),)
+        ),
+        "frequent token, by kurtosis": SearchQuery(
+            tokens=(TokenCriterion(kind=KINDS[-1], token_ids=(common,)),), sort="kurtosis", descending=True
         ),
     }
     found: dict[str, float] = {}

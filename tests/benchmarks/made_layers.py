@@ -1,4 +1,4 @@
-"""A made-up index of any size whose numbers are distributed like recorded ones and meet every identity of definitions.md.
+"""A made-up index of any size: numbers distributed like recorded ones that meet every identity of definitions.md.
 
 What decides size and speed is as a corpus has it: token ids by Zipf's law, full lists in every combination and split,
 top values at the distances of extremes of an exponential tail, samples of different neurons at the same tokens, counts
@@ -50,7 +50,7 @@ class MadeModel:
             tokens=ids.astype(np.uint32),
         )
         self._of_split = [np.flatnonzero(self._texts.splits == split) for split in range(3)]
-        self._pools = [self._places(rng, split, (_POOL,)) for split in range(3)]
+        self._pools = [np.unique(self._places(rng, split, (_POOL, 1))) for split in range(3)]
         self._numbers: list[RoleNumbers] = []
 
     def info(self) -> dict[str, object]:
@@ -103,16 +103,17 @@ class MadeModel:
         cosines = np.clip(rng.normal(0, 0.3, (n, 3)), -1, 1)
         cosines[:, 0] = np.abs(cosines[:, 0])
         norms = rng.lognormal(0, 0.3, (n, 3))
-        magnitudes = rng.lognormal(0, 0.3, (n, 2, 3, 2, 1)) + _extremes(rng, (n, 2, 3, 2), 10) * 0.1
+        magnitudes = (rng.lognormal(0, 0.3, (n, 2, 3, 2, 1)) + _extremes(rng, (n, 2, 3, 2), 10) * 0.1) * 0.03
         magnitudes[:, :, :, 1] *= -1
         moments = rng.lognormal(-8, 0.3, (n, 2, 3, 3)).astype(np.float32)
-        moments[..., 1:] = rng.normal(0, 1, (n, 2, 3, 2))
+        moments[..., 1] = rng.normal(0, 0.5, (n, 2, 3))
+        moments[..., 2] = moments[..., 1] ** 2 - 1 + rng.lognormal(0, 0.5, (n, 2, 3))
         last = layer == self.layers - 1
         roles = LayerRoles(
             attention_scores=None if last else np.clip(rng.normal(0, 0.2, n), -1, 1).astype(np.float32),
             attention_heads=None if last else rng.integers(0, 32, n).astype(np.int16),
             entropy_shares=np.clip(rng.lognormal(-2.3, 0.4, n), 0, 1).astype(np.float32) if last else None,
-            double_checking=rng.uniform(0, 0.3, n).astype(np.float32),
+            double_checking=rng.uniform(0.7, 1, n).astype(np.float32),
             double_checking_tokens=rng.integers(0, self.vocabulary, n).astype(np.int32),
         )
         out = moments[:, 0, 2]
@@ -129,11 +130,16 @@ class MadeModel:
             sign=rng.choice(np.array([-1, 1], np.int8), n),
             io_class=classify(cosines),
             baselines=dict.fromkeys(("cos_gate_in", "cos_gate_out", "cos_in_out"), baseline),
-            vocabulary_ids=rng.integers(0, self.vocabulary, (n, 2, 3, 2, 10)).astype(np.int32),
+            vocabulary_ids=self._different_ids(rng, (n, 2, 3, 2)),
             vocabulary_scores=magnitudes.astype(np.float32),
             vocabulary_moments=moments,
             roles=roles,
         )
+
+    def _different_ids(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int32]:
+        """Ten token ids, no two of them equal."""
+        ids = rng.integers(0, self.vocabulary // 10, (*shape, 10)) * 10 + np.arange(10)
+        return rng.permuted(ids, axis=-1).astype(np.int32)
 
     def _activations(self, rng: np.random.Generator) -> LayerActivations:
         n, tokens, texts = self.neurons, len(self._texts.tokens), len(self._texts.splits)
@@ -218,7 +224,7 @@ class MadeModel:
         """A uniform and a weighted sample `[N, 4, k]`, each by magnitude."""
         shape = (self.neurons, 4, self.k)
         values = rng.lognormal(-2.5, 1.2, shape)
-        drawn = rng.random((self.neurons, 4, _POOL)).argpartition(self.k, axis=2)[:, :, : self.k]
+        drawn = rng.random((self.neurons, 4, len(self._pools[split]))).argpartition(self.k, axis=2)[:, :, : self.k]
         uniform = _packed(-np.sort(-values), self._pools[split][drawn])
         heavier = rng.lognormal(-1.2, 1.0, shape)
         return uniform, _packed(-np.sort(-heavier), self._places(rng, split, shape))
@@ -241,7 +247,8 @@ def _extremes(rng: np.random.Generator, shape: tuple[int, ...], k: int) -> NDArr
 
 
 def _packed(values: NDArray[np.float64], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    return (values.astype(np.float32).view(np.uint32).astype(np.int64) << 32) | (0xFFFFFFFF - numbers)
+    packed = (values.astype(np.float32).view(np.uint32).astype(np.int64) << 32) | (0xFFFFFFFF - numbers)
+    return -np.sort(-packed, axis=-1)
 
 
 def _magnitudes(entries: NDArray[np.int64]) -> NDArray[np.float32]:

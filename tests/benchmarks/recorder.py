@@ -14,7 +14,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,7 +32,7 @@ from neuronagent.index.kernel.cpu import CpuEngine
 from neuronagent.index.recorder import LayerRecorder
 from neuronagent.index.state import LayerState
 
-SALT, K = "bench", 16
+SALT = "bench"
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Shape:
     tokens: int
     batch_tokens: int
     max_tokens: int
+    k: int = 16
 
 
 SHAPES = {
@@ -179,7 +180,7 @@ def measure(
     sign = torch.ones(shape.neurons, device=device)
     recorders = [
         LayerRecorder(
-            sign=sign, k=K, salt=SALT, activate=silu, name=str(layer),
+            sign=sign, k=shape.k, salt=SALT, activate=silu, name=str(layer),
             engine=ENGINES[engine],
         )
         for layer in range(shape.layers)
@@ -231,7 +232,7 @@ def main() -> None:
     dtype = getattr(torch, chosen.dtype or ("float32" if chosen.device == "cpu" else "bfloat16"))
     shape = SHAPES[chosen.shape]
     if chosen.tokens:
-        shape = Shape(**{**shape.__dict__, "tokens": chosen.tokens})
+        shape = replace(shape, tokens=chosen.tokens)
     print(json.dumps(measure(shape, chosen.device, dtype, engine=chosen.engine), indent=1, ensure_ascii=False))
 
 
