@@ -32,14 +32,14 @@ class Side:
     def of_rows(cls, product: Tensor) -> Side:
         """The rows of `product` own, its columns are the others."""
         runs = product.view(len(product), -1, RUN)
-        low, high = runs.aminmax(dim=2)
+        low, high = _extremes(runs, 2)
         return cls(runs, low, high, owners_first=True)
 
     @classmethod
     def of_columns(cls, product: Tensor) -> Side:
         """The columns of `product` own, its rows are the others."""
         runs = product.view(-1, RUN, product.shape[1])
-        low, high = runs.aminmax(dim=1)
+        low, high = _extremes(runs, 1)
         return cls(runs, low.T, high.T, owners_first=False)
 
     def strengths(self, sign: int) -> Tensor:
@@ -98,3 +98,11 @@ class Candidates:
         pool[row[owner], size + rank], names[row[owner], size + rank] = scores, ordinals
         best = pool.topk(size, dim=1)
         self.scores[place, held], self.ordinals[place, held] = best.values, names.gather(1, best.indices)
+
+
+def _extremes(runs: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Smallest and largest along `dim`: on a CPU two reductions, which are vectorised, take a fifth of `aminmax`."""
+    if runs.device.type == "cpu":
+        return runs.amin(dim=dim), runs.amax(dim=dim)
+    low, high = runs.aminmax(dim=dim)
+    return low, high

@@ -10,6 +10,8 @@ Beta((d−1)/2, (d−1)/2) distribution on [−1, 1]; and, within a layer, cosin
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -17,12 +19,14 @@ import torch
 from numpy.typing import NDArray
 
 from neuronagent.domain import CosineBaseline
+from neuronagent.index.workers import workers
 
 SignConvention = Literal["normalised", "raw"]
 COSINES: tuple[str, ...] = ("cos_gate_in", "cos_gate_out", "cos_in_out")
 _PAIRS = ((0, 1), (0, 2), (1, 2))  # gate, in, out in the order of COSINES
 _MISMATCHED_ROWS = 1024
 _ROWS = 64  # widened to float64 at a time, which then stays in the cache
+_PART = 512  # rows for a core to do in turn
 _TINY = torch.finfo(torch.float64).tiny
 
 
@@ -47,16 +51,36 @@ def cosines_and_norms(
 
 
 def _norms(vectors: torch.Tensor) -> torch.Tensor:
-    """Lengths `[N]` of `vectors` `[N, d]` in float64, a block of rows at a time: a whole layer so widened is large."""
-    return torch.cat([rows.double().norm(dim=1) for rows in vectors.split(_ROWS)])
+    """Lengths `[N]` of `vectors` `[N, d]` in float64."""
+
+    def lengths(rows: torch.Tensor) -> torch.Tensor:
+        return rows.double().norm(dim=1)
+
+    return _by_rows(lengths, vectors)
 
 
 def _dots(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Products `[N]` of the rows of `a` and `b` `[N, d]` in float64."""
-    pairs = zip(a.split(_ROWS), b.split(_ROWS), strict=True)
-    return torch.cat([(x.double() * y.double()).sum(dim=1) for x, y in pairs])
+
+    def products(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (x.double() * y.double()).sum(dim=1)
+
+    return _by_rows(products, a, b)
 
 
+def _by_rows(numbers: Callable[..., torch.Tensor], *vectors: torch.Tensor) -> torch.Tensor:
+    """`numbers` `[N]` of the rows of `vectors`, a block at a time, for a whole layer widened to float64 is large."""
+
+    def part(start: int) -> torch.Tensor:
+        blocks = zip(*(v[start : start + _PART].split(_ROWS) for v in vectors), strict=True)
+        return torch.cat([numbers(*rows) for rows in blocks])
+
+    starts = range(0, len(vectors[0]), _PART)
+    with workers(torch.device("cpu"), len(starts)) as pool:
+        return torch.cat(list(pool.map(part, starts)))
+
+
+@cache
 def gaussian_quantiles(dimensions: int, levels: tuple[float, ...] = (0.025, 0.975)) -> tuple[float, ...]:
     """Quantiles of the cosine of two Gaussian vectors; with x = sin θ the density is ∝ cos^(d−2) θ on a fine grid."""
     theta = np.linspace(-np.pi / 2, np.pi / 2, 400_001)
@@ -75,16 +99,28 @@ def baselines(w_gate: torch.Tensor, w_in: torch.Tensor, w_out: torch.Tensor) -> 
     scales = [(1 / _norms(v).clamp_min(_TINY)).float() for v in vectors]
     n = len(vectors[0])
     rows = torch.from_numpy(np.unique(np.linspace(0, n - 1, min(n, _MISMATCHED_ROWS)).round().astype(np.int64)))
-    other = torch.arange(n) != rows[:, None]
     low, high = gaussian_quantiles(w_gate.shape[1])
-    result: dict[str, CosineBaseline] = {}
-    for name, (a, b) in zip(COSINES, _PAIRS, strict=True):
+
+    def baseline(pair: tuple[int, int]) -> CosineBaseline:
+        a, b = pair
         some = vectors[a][rows].float() * scales[a][rows, None]
-        pooled = (some @ vectors[b].float().T * scales[b])[other].numpy() if n > 1 else np.array([np.nan])
-        lower, upper = np.quantile(pooled, (0.025, 0.975))
-        result[name] = CosineBaseline(
-            gaussian=(low, high),
-            mismatched=(float(lower), float(upper)),
-            mismatched_absolute=float(np.quantile(np.abs(pooled), 0.95)),
-        )
-    return result
+        cosines = (some @ vectors[b].float().T).mul_(scales[b])
+        cosines[torch.arange(len(rows)), rows] = cosines[:, -1]  # a neuron's own makes room for the last column
+        pooled = cosines[:, :-1].flatten().numpy() if n > 1 else np.array([np.nan])
+        del cosines
+        lower, upper, absolute = _tails(pooled)
+        return CosineBaseline(gaussian=(low, high), mismatched=(lower, upper), mismatched_absolute=absolute)
+
+    with workers(torch.device("cpu"), len(_PAIRS)) as pool:
+        return dict(zip(COSINES, pool.map(baseline, _PAIRS), strict=True))
+
+
+def _tails(values: NDArray[np.floating]) -> tuple[float, float, float]:
+    """The 0.025 and 0.975 quantiles of `values`, which are put in order, and the 0.95 quantile of their magnitudes.
+
+    numpy sorts all in less time than it selects a few of so many.
+    """
+    values.sort()
+    lower, upper = np.quantile(values, (0.025, 0.975))
+    np.abs(values, out=values).sort()
+    return float(lower), float(upper), float(np.quantile(values, 0.95))

@@ -21,15 +21,18 @@ How (n neurons, d_model d: 5 n² d floating point operations):
 3. *Proof.* What is no candidate is at most (last candidate + error bound of `dtype`). Where that could reach the k-th
    best, the list is made again from float64 products with every neuron; `Neighbourhoods.rechecked` counts these.
 
+On a CPU the five products of a pair of layers are worked on side by side, then the layers; no two tasks share a list.
+
 float16 suits a GPU better than bfloat16: cosines need no large exponents and its rounding is eight times finer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -38,35 +41,45 @@ from torch import Tensor
 
 from neuronagent.domain import NEIGHBOUR_LISTS, NeighbourList
 from neuronagent.index.candidates import RUN, Candidates, Side
+from neuronagent.index.resident import Layers, ReadLayer
+from neuronagent.index.workers import workers
 from neuronagent.layout import COSINE_STEPS, LayerNeighbours
 
 NEIGHBOURS_K = 10
 CPU_BUDGET = 2e13
 """`auto` leaves neighbours out on a CPU above so many floating point operations: some minutes on two cores."""
 
-ReadLayer = Callable[[int], tuple[Tensor, Tensor, Tensor]]
-"""Processed weights (gate, in, out) `[N, d_model]` of a layer, signs applied; may be asked for a layer again."""
-
 _SPARE = {torch.float32: 6}  # candidates beyond k
 _SPARE_HALF = 38
-_PRODUCT_BYTES = {"cpu": 1 << 26, "cuda": 1 << 28}
-_RESIDENT_BYTES = 2e9  # of a CPU's memory: below this all layers stay there
-_RESIDENT_SHARE = 0.4  # of a GPU's free memory, likewise
-_EXACT_ELEMENTS = {"cpu": 1 << 17, "cuda": 1 << 26}  # what a CPU's cache holds
+_PRODUCT_BYTES = {"cpu": 1 << 25, "cuda": 1 << 28}  # of a block; on a CPU there may be five at a time
+_EXACT_ELEMENTS = {"cpu": 1 << 16, "cuda": 1 << 26}  # what a CPU's cache holds
 _BLOCK_ELEMENTS = 1 << 22
-_NORM_ROWS = 2048  # in float64 at a time
 _GATE, _IN, _OUT = 0, 1, 2
 
 _L = NeighbourList
-_SIMILARITY: dict[int, tuple[NeighbourList, NeighbourList]] = {
-    _OUT: (_L.SIMILAR_OUT, _L.OPPOSITE_OUT),
-    _GATE: (_L.SIMILAR_GATE, _L.OPPOSITE_GATE),
-    _IN: (_L.SIMILAR_IN, _L.OPPOSITE_IN),
-}
-_COMPOSITION: dict[int, tuple[NeighbourList, NeighbourList]] = {
-    _GATE: (_L.READERS_GATE, _L.WRITERS_GATE),
-    _IN: (_L.READERS_IN, _L.WRITERS_IN),
-}
+
+
+class _Product(NamedTuple):
+    """A product of a layer a (`own` of its vectors) with a layer b ≥ a (`other`), and the lists that it serves."""
+
+    own: int
+    other: int
+    of_a: tuple[NeighbourList, ...]
+    of_b: tuple[NeighbourList, ...]
+
+    @property
+    def similarity(self) -> bool:
+        return self.own == self.other
+
+
+# No two serve the same list: they can be worked on side by side.
+_PRODUCTS = (
+    _Product(_OUT, _OUT, (_L.SIMILAR_OUT, _L.OPPOSITE_OUT), (_L.SIMILAR_OUT, _L.OPPOSITE_OUT)),
+    _Product(_GATE, _GATE, (_L.SIMILAR_GATE, _L.OPPOSITE_GATE), (_L.SIMILAR_GATE, _L.OPPOSITE_GATE)),
+    _Product(_IN, _IN, (_L.SIMILAR_IN, _L.OPPOSITE_IN), (_L.SIMILAR_IN, _L.OPPOSITE_IN)),
+    _Product(_OUT, _GATE, (_L.READERS_GATE,), (_L.WRITERS_GATE,)),
+    _Product(_OUT, _IN, (_L.READERS_IN,), (_L.WRITERS_IN,)),
+)
 
 
 class _Kind(NamedTuple):
@@ -81,12 +94,13 @@ class _Kind(NamedTuple):
 
 def _kinds() -> dict[NeighbourList, _Kind]:
     kinds: dict[NeighbourList, _Kind] = {}
-    for vector, (similar, opposite) in _SIMILARITY.items():
-        kinds[similar] = _Kind(vector, vector, 1, later=True, earlier=True)
-        kinds[opposite] = _Kind(vector, vector, -1, later=True, earlier=True)
-    for vector, (readers, writers) in _COMPOSITION.items():
-        kinds[readers] = _Kind(_OUT, vector, 0, later=True, earlier=False)
-        kinds[writers] = _Kind(vector, _OUT, 0, later=False, earlier=True)
+    for own, other, of_a, of_b in _PRODUCTS:
+        if own == other:
+            for kind, sign in zip(of_a, (1, -1), strict=True):
+                kinds[kind] = _Kind(own, other, sign, later=True, earlier=True)
+        else:
+            kinds[of_a[0]] = _Kind(own, other, 0, later=True, earlier=False)
+            kinds[of_b[0]] = _Kind(other, own, 0, later=False, earlier=True)
     return kinds
 
 
@@ -125,63 +139,18 @@ def neighbours(
     """
     found = torch.device(device if torch.device(device).type == "cuda" else "cpu")  # float64 is needed
     dtype = dtype or (torch.float32 if found.type == "cpu" else torch.float16)
-    weights = _Layers(read_layer, n_layers, found, None)
+    weights = Layers(read_layer, n_layers, found, None)
     with _whole_sums():
         candidates, error = _find_candidates(weights, k + _SPARE.get(dtype, _SPARE_HALF), dtype, progress)
     first = [0, *accumulate(held.scores.shape[1] for held in candidates)]
-    result: list[LayerNeighbours] = []
-    rechecked = 0
-    for layer in range(n_layers):
-        chosen, again = _Choice(weights, first, layer, candidates[layer], error, k).choose()
-        result.append(chosen)
-        rechecked += again
-    return Neighbourhoods(layers=result, lists=len(NEIGHBOUR_LISTS) * first[-1], rechecked=rechecked)
-
-
-class _Layers:
-    """Layers' vectors `[3, N, d_model]` on the device, the last ones used or all: float32 as they are (`dtype` None),
-    or of unit length in `dtype`, with zero vectors added up to a multiple of `RUN`. A zero vector stays one."""
-
-    def __init__(self, read: ReadLayer, n_layers: int, device: torch.device, dtype: torch.dtype | None) -> None:
-        self._read, self.n_layers = read, n_layers
-        self._held: dict[int, Tensor] = {}
-        self.device, self._dtype = device, dtype
-        self.neurons: dict[int, int] = {}
-        self._norms: dict[int, Tensor] = {}
-        self._room: int | None = None  # layers to keep, decided at the first
-
-    def __getitem__(self, layer: int) -> Tensor:
-        if layer in self._held:
-            self._held[layer] = self._held.pop(layer)  # the last one used
-            return self._held[layer]
-        vectors = self._load(layer)
-        if self._room is None:
-            self._room = self.n_layers if vectors.nbytes * self.n_layers <= _resident_bytes(self.device) else 2
-        while len(self._held) >= self._room:
-            del self._held[next(iter(self._held))]
-        self._held[layer] = vectors
-        return vectors
-
-    def norms(self, layer: int) -> Tensor:
-        """Lengths `[3, N]`, float64, of the vectors as they are."""
-        if layer not in self._norms:
-            parts = self[layer].split(_NORM_ROWS, dim=1)
-            self._norms[layer] = torch.cat([part.double().norm(dim=2) for part in parts], dim=1)
-        return self._norms[layer]
-
-    def _load(self, layer: int) -> Tensor:
-        loaded = [w.to(self.device, torch.float32) for w in self._read(layer)]
-        self.neurons[layer] = neurons = len(loaded[0])
-        if self._dtype is None:
-            return torch.stack(loaded)
-        rows = -(-neurons // RUN) * RUN
-        vectors = torch.zeros(3, rows, loaded[0].shape[1], dtype=self._dtype, device=self.device)
-        for place, w in enumerate(loaded):
-            for start in range(0, neurons, _NORM_ROWS):
-                part = w[start : start + _NORM_ROWS].double()
-                unit = part / part.norm(dim=1, keepdim=True).clamp_min(1e-300)
-                vectors[place, start : start + len(part)] = unit.to(self._dtype)
-        return vectors
+    choices = [_Choice(weights, first, layer, candidates[layer], error, k) for layer in range(n_layers)]
+    with workers(found, n_layers if weights.resident else 1) as pool:
+        chosen = list(pool.map(_Choice.choose, choices))
+    return Neighbourhoods(
+        layers=[layer for layer, _ in chosen],
+        lists=len(NEIGHBOUR_LISTS) * first[-1],
+        rechecked=sum(again for _, again in chosen),
+    )
 
 
 @dataclass(frozen=True)
@@ -207,7 +176,7 @@ class _Error:
 
 
 def _find_candidates(
-    weights: _Layers, size: int, dtype: torch.dtype, progress: Callable[[int], None] | None
+    weights: Layers, size: int, dtype: torch.dtype, progress: Callable[[int], None] | None
 ) -> tuple[list[Candidates], _Error]:
     """Step 1: candidates of every layer, and the error bound of their scores."""
     n_layers, device = weights.n_layers, weights.device
@@ -216,60 +185,82 @@ def _find_candidates(
         gate, inp, out = weights[layer]
         return gate, inp, out
 
-    layers = _Layers(read, n_layers, device, dtype)
+    layers = Layers(read, n_layers, device, dtype)
     error = _Error.of(dtype, layers[0].shape[2])
     floor = max(0.0, 0.49 / COSINE_STEPS - error.base)
     candidates: list[Candidates] = []
     first = [0]
-    for a in range(n_layers):
-        for b in range(a, n_layers):
-            own, other = layers[a], layers[b]
-            if a == 0:  # every layer is met here first
-                candidates.append(Candidates(len(NEIGHBOUR_LISTS), layers.neurons[b], size, floor, device))
-                first.append(first[-1] + layers.neurons[b])
-            _offer_pair(own, other, candidates[a], candidates[b], first[a], first[b])
-            if progress is not None:
-                progress(a * n_layers - a * (a - 1) // 2 + b - a + 1)
+    before: list[Future[None]] = []
+    with workers(device, len(_PRODUCTS)) as pool:
+        for a in range(n_layers):
+            for b in range(a, n_layers):
+                own, other = layers[a], layers[b]
+                if a == 0:  # every layer is met here first
+                    candidates.append(Candidates(len(NEIGHBOUR_LISTS), layers.neurons[b], size, floor, device))
+                    first.append(first[-1] + layers.neurons[b])
+                pair = _Pair(own, other, candidates[a], candidates[b], first[a], first[b])
+                tasks = [pool.submit(pair.offer, *each) for each in zip_longest(_PRODUCTS, before)]
+                # One pair ahead; where not all layers stay, none, since its layers are then in memory.
+                _finish(before if layers.resident else tasks)
+                before = tasks
+                if progress is not None:
+                    progress(a * n_layers - a * (a - 1) // 2 + b - a + 1)
+        _finish(before)
     return candidates, error
 
 
-def _offer_pair(own: Tensor, other: Tensor, mine: Candidates, theirs: Candidates, first: int, other_first: int) -> None:
-    """All products of layer a (`own`) with a layer b ≥ a (`other`), in blocks of rows of a."""
-    room = _PRODUCT_BYTES[own.device.type] // (own.element_size() * other.shape[1])
-    rows = max(RUN, room // RUN * RUN)
-    same = mine is theirs
-    for start in range(0, own.shape[1], rows):
-        block = own[:, start : start + rows]
-        for vector, (similar, opposite) in _SIMILARITY.items():
-            product = block[vector] @ other[vector].T
+def _finish(tasks: list[Future[None]]) -> None:
+    for task in tasks:
+        task.result()
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A layer a (`own`) and a layer b ≥ a (`other`): unit vectors, candidates, and the first neuron's ordinal."""
+
+    own: Tensor
+    other: Tensor
+    mine: Candidates
+    theirs: Candidates
+    first: int
+    other_first: int
+
+    def offer(self, what: _Product, before: Future[None] | None) -> None:
+        """All products of one kind, in blocks of rows of a, when the pair `before` is done with the same lists."""
+        if before is not None:
+            before.result()
+        room = _PRODUCT_BYTES[self.own.device.type] // (self.own.element_size() * self.other.shape[1])
+        rows = max(RUN, room // RUN * RUN)
+        same = self.mine is self.theirs
+        if same and not what.similarity:
+            return
+        other = self.other[what.other].T
+        for start in range(0, self.own.shape[1], rows):
+            product = self.own[what.own, start : start + rows] @ other
             if same:
                 product.diagonal(start).fill_(0)  # itself
-            _offer(product, [(mine, similar), (mine, opposite)], start, other_first, by_rows=True)
+            _offer(product, self.mine, what.of_a, start, self.other_first, by_rows=True)
             if not same:
-                _offer(product, [(theirs, similar), (theirs, opposite)], 0, first + start, by_rows=False)
-        for vector, (readers, writers) in () if same else _COMPOSITION.items():
-            product = block[_OUT] @ other[vector].T
-            _offer(product, [(mine, readers)], start, other_first, by_rows=True)
-            _offer(product, [(theirs, writers)], 0, first + start, by_rows=False)
+                _offer(product, self.theirs, what.of_b, 0, self.first + start, by_rows=False)
 
 
 def _offer(
-    product: Tensor, lists: list[tuple[Candidates, NeighbourList]], start: int, first: int, *, by_rows: bool
+    product: Tensor, candidates: Candidates, lists: tuple[NeighbourList, ...], start: int, first: int, *, by_rows: bool
 ) -> None:
-    """One direction of a product to the lists of its owners, whose first is neuron `start` of its layer."""
-    neurons = lists[0][0].scores.shape[1]
+    """One direction of a product to the `lists` of its owners, whose first is neuron `start` of its layer."""
+    neurons = candidates.scores.shape[1]
     # Owners that are added zero vectors have no lists.
     product = product[: neurons - start] if by_rows else product[:, :neurons]
     side = Side.of_rows(product) if by_rows else Side.of_columns(product)
     owners = slice(start, start + (len(product) if by_rows else product.shape[1]))
-    for candidates, kind in lists:
+    for kind in lists:
         candidates.offer(kind.position, owners, side, _KINDS[kind].sign, first)
 
 
 class _Choice:
     """Steps 2 and 3 for one layer: exact cosines of its candidates, the k best, and whether these are proven."""
 
-    def __init__(self, weights: _Layers, first: list[int], layer: int, held: Candidates, error: _Error, k: int) -> None:
+    def __init__(self, weights: Layers, first: list[int], layer: int, held: Candidates, error: _Error, k: int) -> None:
         self._weights, self._first, self._layer = weights, first, layer
         self._held, self._error, self._k = held, error, k
 
@@ -313,8 +304,8 @@ class _Choice:
         pairs = max(1, _EXACT_ELEMENTS[own.device.type] // own.shape[1])
         for start in range(0, len(mine), pairs):
             part = slice(start, start + pairs)
-            x, y = own[mine[part]].double(), others[theirs[part]].double()
-            result[part] = torch.bmm(x[:, None], y[:, :, None])[:, 0, 0]
+            x, y = own.index_select(0, mine[part]).double(), others.index_select(0, theirs[part]).double()
+            result[part] = x.mul_(y).sum(dim=1)
         lengths = self._weights.norms(self._layer)[how.own][mine] * self._weights.norms(other)[how.other][theirs]
         return result / lengths.clamp_min(1e-300)
 
@@ -372,10 +363,6 @@ def _unkey(keys: Tensor) -> tuple[Tensor, Tensor]:
     ordinals = _LAST_ORDINAL - ((keys >> 1) & _LAST_ORDINAL)
     steps = (keys >> 32) * (1 - 2 * (keys & 1))
     return ordinals.masked_fill(none, -1), steps.masked_fill(none, 0)
-
-
-def _resident_bytes(device: torch.device) -> float:
-    return _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _RESIDENT_BYTES
 
 
 @contextmanager

@@ -10,8 +10,10 @@ Each product is computed once and read while it is still in the processor's cach
 1. a block of vectors times a tile of the matrix; its cosines, less their mean, which needs no pass of its own (the mean
    cosine is v̂ · the mean of the unit columns); sums of their first four powers, float32 within a tile, float64 over
    tiles;
-2. the largest and smallest product of every 64 columns. The k best of a row lie within the k stretches whose maxima
+2. the largest and smallest product of every 32 columns. The k best of a row lie within the k stretches whose maxima
    are best, so that only these are looked at again.
+
+Blocks of vectors are independent, and worked on by all cores of a CPU at a time.
 """
 
 from __future__ import annotations
@@ -22,15 +24,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from neuronagent.index.workers import worker_count, workers
+
 _ELEMENTS = 1 << 26  # products held at a time
 _ROWS = 256  # vectors at a time: a tile of their products stays in the cache
 _TILE = 1024  # columns at a time; on a GPU all of them
-_STRETCH = 64
+_STRETCH = 32
 _FLAT = 2.0**-52  # below this variance a cosine's float32 rounding is all there is
 _TINY = 1e-30
 
 Watch = Callable[[slice, slice, torch.Tensor], None]
-"""Is shown (neurons, tokens, cosines `[vectors, neurons, tokens]`) of each tile, and must not keep or change them."""
+"""Is shown (neurons, tokens, cosines `[vectors, neurons, tokens]`) of each tile, and must not keep or change them.
+
+Several threads may call it at a time, each with neurons of its own.
+"""
 
 
 class Columns:
@@ -75,17 +82,22 @@ def project_all(
     ids = np.full((n, many, 2, k), -1, dtype=np.int32)
     scores = np.zeros((n, many, 2, k), dtype=np.float32)
     moments = np.zeros((n, many, 3), dtype=np.float32)
-    rows = max(1, min(n, _ROWS // many, _ELEMENTS // (size * many)))
-    products = torch.empty(rows * many, size, device=columns.matrix.device)
-    for start in range(0, n, rows):
+    device = columns.matrix.device
+    at_a_time = worker_count(device, -(-n * many // _ROWS))
+    rows = max(1, min(n, _ROWS // many, _ELEMENTS // (size * many * at_a_time)))
+
+    def fill(start: int) -> None:
         block = slice(start, min(n, start + rows))
-        stacked = torch.cat([v[block] for v in vectors]).to(columns.matrix.device)  # all of one vector, then the next
-        work = _Block(stacked, columns, products[: len(stacked)])
+        stacked = torch.cat([v[block] for v in vectors]).to(device)  # all of one vector, then the next
+        work = _Block(stacked, columns)
         work.compute(None if watch is None else _by_vector(watch, block, many))
         moments[block] = _by_neuron(work.moments(), many)
         best_ids, best_scores = work.best(k)
         ids[block, :, :, : best_ids.shape[-1]] = _by_neuron(best_ids, many)
         scores[block, :, :, : best_ids.shape[-1]] = _by_neuron(best_scores, many)
+
+    with workers(device, at_a_time) as pool:
+        list(pool.map(fill, range(0, n, rows)))  # raises what a block raises
     return ids, scores, moments
 
 
@@ -98,37 +110,42 @@ def _by_neuron(values: torch.Tensor, many: int) -> NDArray[np.float32]:
 
 
 class _Block:
-    """A block of vectors `[R, d]` against all columns; `products` `[R, V]` is memory for their products.
+    """A block of vectors `[R, d]` against all columns, whose number is rounded up to whole stretches.
 
     Vectors are first divided by a power of two, which is exact, so that their lengths lie between ½ and 1 and no power
     of a cosine underflows. The sums are those of length times (cosine − mean cosine).
     """
 
-    def __init__(self, vectors: torch.Tensor, columns: Columns, products: torch.Tensor) -> None:
+    def __init__(self, vectors: torch.Tensor, columns: Columns) -> None:
         lengths, exponents = torch.frexp(vectors.norm(dim=1))
-        device = vectors.device
-        self.exponents, self.lengths = exponents[:, None], lengths.double()
-        self.vectors, self.columns, self.products = torch.ldexp(vectors, -self.exponents), columns, products
+        device, self.size = vectors.device, len(columns.matrix)
+        self.lengths = lengths.double()
+        self.vectors = vectors * torch.pow(2.0, -exponents)[:, None]
+        self.scale = torch.pow(2.0, exponents)[:, None]
+        self.columns = columns
         self.mean = (self.vectors.double() @ columns.mean_unit).float()[:, None]
         self.sums = torch.zeros(4, len(vectors), dtype=torch.float64, device=device)
-        stretches = -(-products.shape[1] // _STRETCH)
+        stretches = -(-self.size // _STRETCH)
+        self.products = torch.empty(len(vectors), stretches * _STRETCH, device=device)
+        added = torch.arange(self.size, self.products.shape[1], device=device)
+        self.unlisted = torch.cat([columns.hidden, added])
         self.most = torch.empty(len(vectors), stretches, device=device)
         self.least = torch.empty(len(vectors), stretches, device=device)
 
     def compute(self, watch: Callable[[slice, torch.Tensor], None] | None) -> None:
-        size = self.products.shape[1]
-        tile = min(size, _TILE) if self.products.device.type == "cpu" else size
+        """All products, tile by tile, with the sums and the extremes of stretches."""
+        tile = min(self.size, _TILE) if self.products.device.type == "cpu" else self.size
         scratch = torch.empty(2, len(self.vectors), tile, device=self.vectors.device)
         inverse = self.lengths.clamp_min(_TINY).reciprocal().float()[:, None]
-        for start in range(0, size, tile):
-            tokens = slice(start, min(size, start + tile))
+        for start in range(0, self.size, tile):
+            tokens = slice(start, min(self.size, start + tile))
             part, inverse_norms = self.products[:, tokens], self.columns.inverse_norms[tokens]
             x, square = (memory[:, : part.shape[1]] for memory in scratch)
             torch.mm(self.vectors, self.columns.matrix[tokens].T, out=part)
             if watch is not None:
                 watch(tokens, torch.mul(part, inverse_norms, out=x).mul_(inverse))
             self._add_powers(torch.addcmul(-self.mean, part, inverse_norms, out=x), square)
-            self._reduce(part, tokens)
+            self._reduce(tokens)
 
     def _add_powers(self, x: torch.Tensor, square: torch.Tensor) -> None:
         """Add up x … x⁴ `[R, columns]` by row; `x` and `square` are memory that is written over."""
@@ -138,20 +155,18 @@ class _Block:
         self.sums[3] += torch.linalg.vector_norm(square, dim=1).double().square()
         self.sums[2] += x.mul_(square).sum(dim=1)
 
-    def _reduce(self, part: torch.Tensor, tokens: slice) -> None:
-        """The extremes of each stretch of a tile, hidden columns left out; a tile begins where a stretch does."""
-        hidden = self.columns.hidden
-        hidden = hidden[(hidden >= tokens.start) & (hidden < tokens.stop)] - tokens.start
-        first, whole = tokens.start // _STRETCH, part.shape[1] // _STRETCH
-        for extremes, none in ((self.most, -torch.inf), (self.least, torch.inf)):
-            if len(hidden):
-                part.index_fill_(1, hidden, none)
-            reduce = torch.amax if extremes is self.most else torch.amin
-            if whole:
-                stretches = part[:, : whole * _STRETCH].unflatten(1, (whole, _STRETCH))
-                extremes[:, first : first + whole] = reduce(stretches, dim=2)
-            if whole * _STRETCH < part.shape[1]:
-                extremes[:, first + whole] = reduce(part[:, whole * _STRETCH :], dim=1)
+    def _reduce(self, tokens: slice) -> None:
+        """The extremes of each stretch of a tile, unlisted columns left out; a tile begins where a stretch does."""
+        first, end = tokens.start // _STRETCH, -(-tokens.stop // _STRETCH)
+        low, high = first * _STRETCH, end * _STRETCH
+        part, unlisted = self.products[:, low:high], self.unlisted
+        unlisted = unlisted[(unlisted >= low) & (unlisted < high)] - low
+        stretches = part.unflatten(1, (-1, _STRETCH))
+        sides = ((self.most, -torch.inf, torch.amax), (self.least, torch.inf, torch.amin))
+        for extremes, none, reduce in sides:
+            if len(unlisted):
+                part.index_fill_(1, unlisted, none)
+            extremes[:, first:end] = reduce(stretches, dim=2)
 
     def moments(self) -> torch.Tensor:
         """Variance, skew and excess kurtosis `[R, 3]` of the cosines; skew and kurtosis are 0 where they are flat.
@@ -160,7 +175,7 @@ class _Block:
         """
         powers = torch.arange(1, 5, device=self.lengths.device)[:, None]
         scaled = self.sums / self.lengths.clamp_min(_TINY).pow(powers)
-        first, second, third, fourth = scaled / self.products.shape[1]
+        first, second, third, fourth = scaled / self.size
         variance = (second - first**2).clamp_min(0.0)
         scale = variance.clamp_min(_FLAT)
         skew = (third - 3 * first * second + 2 * first**3) / scale.pow(1.5)
@@ -176,23 +191,21 @@ class _Block:
         return torch.stack(ids, dim=1).int(), torch.stack(scores, dim=1)
 
     def _best_of(self, extremes: torch.Tensor, sign: float, found: int) -> tuple[torch.Tensor, torch.Tensor]:
-        order = _ranks(extremes * sign, torch.arange(extremes.shape[1], device=extremes.device), found)
-        places = torch.arange(_STRETCH, device=extremes.device)
-        ids = (order[:, :, None] * _STRETCH + places).flatten(1)
-        inside = ids.clamp_max(self.products.shape[1] - 1)
-        listed = self.columns.decodable[inside] & (inside == ids)
-        values = (self.products.gather(1, inside) * sign).masked_fill_(~listed, -torch.inf)
-        best = _ranks(values, ids, found)
-        return best, torch.ldexp(self.products.gather(1, best), self.exponents)
+        self.products.index_fill_(1, self.unlisted, -torch.inf * sign)
+        stretches = _largest(extremes * sign, found).sort(dim=1).values  # ascending, as ids then are
+        rows = torch.arange(len(stretches), device=stretches.device)[:, None]
+        values = self.products.unflatten(1, (-1, _STRETCH))[rows, stretches].flatten(1) * sign
+        best = _largest(values, found)
+        ids = stretches.gather(1, best // _STRETCH) * _STRETCH + best % _STRETCH
+        return ids, values.gather(1, best) * sign * self.scale
 
 
-def _ranks(values: torch.Tensor, numbers: torch.Tensor, k: int) -> torch.Tensor:
-    """The `numbers` of the k largest `values` `[R, n]` of each row; of equal values the smallest numbers come first.
-
-    Value and number are packed into one integer that sorts so: a float's bits sort like the float once those of a
-    negative one are turned round (and −0 made 0).
-    """
-    bits = (values + 0.0).view(torch.int32)
-    keys = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long() << 32
-    best = keys.bitwise_or_(0xFFFFFFFF - numbers).topk(min(k, keys.shape[1]), dim=1).values
-    return 0xFFFFFFFF - (best & 0xFFFFFFFF)
+def _largest(values: torch.Tensor, k: int) -> torch.Tensor:
+    """The places of the k largest `values` `[R, n]` of each row, descending; of equal values the first come first."""
+    k = min(k, values.shape[1])
+    top = values.topk(min(k + 1, values.shape[1]), dim=1)
+    places = top.indices[:, :k]
+    tied = (top.values[:, 1:] == top.values[:, :-1]).any(dim=1).nonzero()[:, 0]
+    if len(tied):  # hardly ever: sorting all that a row holds is then no matter
+        places[tied] = values[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
+    return places

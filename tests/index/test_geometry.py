@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuronagent.index.geometry import COSINES, baselines, cosines_and_norms, gaussian_quantiles, signs
+from tests.index.cores import cores
 
 torch.set_num_threads(1)
 
@@ -140,6 +141,28 @@ def test_a_small_layer_pools_all_pairs_of_different_neurons() -> None:
         pooled = [float(units[a][i] @ units[b][j]) for i in range(6) for j in range(6) if i != j]
         np.testing.assert_allclose(found[name].mismatched, np.quantile(pooled, (0.025, 0.975)), atol=1e-6)
         assert found[name].mismatched_absolute == pytest.approx(np.quantile(np.abs(pooled), 0.95))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_layer_larger_than_a_block_has_the_numbers_of_all_its_rows_in_order(threads: int) -> None:
+    weights = layer(8, 1300, 7)
+    rows = [w.double().numpy() for w in weights]
+    with cores(threads):
+        cosines, norms = cosines_and_norms(*weights)
+        sign = signs(weights[0], weights[1], "normalised")
+        found = baselines(*weights)
+    lengths = np.stack([np.linalg.norm(row, axis=1) for row in rows], axis=1)
+    np.testing.assert_allclose(norms, lengths, rtol=1e-12)
+    for column, (a, b) in enumerate(PAIRS):
+        expected = (rows[a] * rows[b]).sum(axis=1) / lengths[:, a] / lengths[:, b]
+        np.testing.assert_allclose(cosines[:, column], expected, atol=1e-12)
+    np.testing.assert_array_equal(sign, np.where((rows[0] * rows[1]).sum(axis=1) < 0, -1, 1))
+    some = np.unique(np.linspace(0, 1299, 1024).round().astype(int))  # evenly spaced, the last of all among them
+    for name, (a, b) in zip(COSINES, PAIRS, strict=True):
+        pooled = (rows[a] / lengths[:, a, None])[some] @ (rows[b] / lengths[:, b, None]).T
+        pooled = pooled[np.arange(1300) != some[:, None]]
+        np.testing.assert_allclose(found[name].mismatched, np.quantile(pooled, (0.025, 0.975)), atol=1e-6)
+        assert found[name].mismatched_absolute == pytest.approx(np.quantile(np.abs(pooled), 0.95), abs=1e-6)
 
 
 def test_the_same_weights_give_the_same_baselines() -> None:

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from neuronagent.domain import NEIGHBOUR_LISTS, NeighbourList
 from neuronagent.index import neighbours as module
+from neuronagent.index import resident
 from neuronagent.index.candidates import RUN
 from neuronagent.index.neighbours import Neighbourhoods, neighbours, operations
 from neuronagent.layout import COSINE_STEPS
+from tests.index.cores import cores
 
 torch.set_num_threads(1)
 
@@ -85,16 +87,25 @@ def expect_the_full_matrix(layers: Layers, result: Neighbourhoods, k: int) -> No
     st.sampled_from([None, torch.bfloat16, torch.float16]),
     st.sampled_from([1, 1 << 14, 1 << 26]),
     st.booleans(),
+    st.integers(1, 6),
 )
 def test_lists_are_those_of_the_full_matrix_in_float64(
-    sizes: list[int], width: int, k: int, seed: int, dtype: torch.dtype | None, product_bytes: int, resident: bool
+    sizes: list[int],
+    width: int,
+    k: int,
+    seed: int,
+    dtype: torch.dtype | None,
+    product_bytes: int,
+    stay: bool,
+    threads: int,
 ) -> None:
     layers = random_layers(sizes, width, seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_PRODUCT_BYTES", {"cpu": product_bytes})
-        patch.setattr(module, "_RESIDENT_BYTES", 1e9 if resident else 0)
+        patch.setattr(resident, "_RESIDENT_BYTES", 1e9 if stay else 0)
         patch.setattr(module, "_EXACT_ELEMENTS", {"cpu": 100})
-        result = found(layers, k, dtype)
+        with cores(threads):
+            result = found(layers, k, dtype)
     expect_the_full_matrix(layers, result, k)
     assert result.lists == 10 * sum(sizes)
 
@@ -183,7 +194,7 @@ def test_layers_are_read_once_where_there_is_room_and_two_at_a_time_elsewhere(
         asked.append(layer)
         return layers[layer]
 
-    monkeypatch.setattr(module, "_RESIDENT_BYTES", room)
+    monkeypatch.setattr(resident, "_RESIDENT_BYTES", room)
     expect_the_full_matrix(layers, neighbours(read, 6), 10)
     assert len(asked) <= reads  # 1.5 · 6²
     assert set(asked) == set(range(6))

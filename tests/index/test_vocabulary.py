@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from neuronagent.index import vocabulary
 from neuronagent.index.vocabulary import Columns, project, project_all
+from tests.index.cores import cores
 
 torch.set_num_threads(1)
 
@@ -53,7 +54,7 @@ def test_ids_scores_and_moments_are_those_of_a_naive_loop(
     vectors, matrix = made(seed, n, tokens, 5)
     listed = [token for token in range(tokens) if token not in hidden]
     decodable = torch.tensor([token in listed for token in range(tokens)])
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, cores(1 + seed % 3):
         patch.setattr(vocabulary, "_ELEMENTS", elements)
         patch.setattr(vocabulary, "_STRETCH", stretch)
         patch.setattr(vocabulary, "_TILE", stretch * stretches)
@@ -135,8 +136,8 @@ def test_several_vectors_of_the_same_neurons_give_what_each_gives_alone(seed: in
             np.testing.assert_allclose(found[:, place], expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("rows", [1, 4, 256])
-def test_a_watcher_is_shown_every_cosine_once(rows: int) -> None:
+@pytest.mark.parametrize(("rows", "threads"), [(1, 1), (4, 1), (256, 1), (4, 3)])
+def test_a_watcher_is_shown_every_cosine_once(rows: int, threads: int) -> None:
     vectors, matrix = [made(seed, 7, 150, 6)[0] * 10**seed for seed in (0, 1, 2)], made(9, 1, 150, 6)[1]
     seen = torch.full((3, 7, 150), torch.nan)
     shown = torch.zeros(7, 150)
@@ -145,7 +146,7 @@ def test_a_watcher_is_shown_every_cosine_once(rows: int) -> None:
         seen[:, neurons, tokens] = cosines
         shown[neurons, tokens] += 1
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, cores(threads):
         patch.setattr(vocabulary, "_ROWS", rows)
         patch.setattr(vocabulary, "_TILE", 64)
         hidden = torch.arange(150) % 10 == 3
