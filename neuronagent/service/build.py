@@ -33,6 +33,7 @@ from neuronagent.index.sources import describe, documents
 from neuronagent.layout import LayerActivations
 from neuronagent.models.bridge import load_model
 from neuronagent.models.weights import ModelWeights
+from neuronagent.service.add_neighbours import add_missing_neighbours
 from neuronagent.service.ahead import ahead
 from neuronagent.service.devices import decided, weights_dtype
 from neuronagent.service.identity import fingerprint_of, identity_of, index_info, measured_sign_flips, token_table
@@ -156,6 +157,7 @@ def prepare(options: BuildOptions, model: ModelWeights, progress: Progress) -> P
         complete = already_there(options.db, fingerprint_of(identity))
     if complete:
         progress.note(f"{display_name(options.db)} is complete already")
+        add_missing_neighbours(options, model, progress)
         shutil.rmtree(folder, ignore_errors=True)
         return Built(db=options.db, fingerprint=fingerprint_of(identity), tokens=corpus.n_tokens, seconds=clock)
     return Prepared(

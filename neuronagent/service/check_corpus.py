@@ -56,13 +56,7 @@ def read_facts(reader: BlockReader, info: Mapping[str, Any], ledger: Ledger) -> 
         parts.append(text.tokens)
         end = text.first_token + len(text.tokens)
     if parts:
-        ledger.each(
-            "tokens occur as often as the vocabulary says",
-            counts == counted,
-            lambda token, split: f"token {token} in {SPLITS[split].value}",
-            counts,
-            counted,
-        )
+        ledger.each("tokens occur as often as the vocabulary says", counts == counted, _token, counts, counted)
     said = info["corpus"]["tokens"] if isinstance(info.get("corpus"), Mapping) else end
     ledger("the texts have as many tokens as the index says", said == end, f"{said} and {end}")
     model = info.get("model")
@@ -76,3 +70,7 @@ def read_facts(reader: BlockReader, info: Mapping[str, Any], ledger: Ledger) -> 
         tokens=np.concatenate([np.zeros(0, np.uint32), *parts]),
         norms=norms,
     )
+
+
+def _token(token: int, split: int) -> str:
+    return f"token {token} in {SPLITS[split].value}"

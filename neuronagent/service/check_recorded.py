@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.domain import COMBINATIONS, LISTED, QUANTITIES, SPLITS, Quantity
+from neuronagent.domain import COMBINATIONS, QUANTITIES, SPLITS, Quantity
 from neuronagent.layout import HISTOGRAM_EDGES
 from neuronagent.service.check_corpus import Facts, Floats, Integers
 from neuronagent.service.ledger import Ledger
@@ -22,7 +22,9 @@ from neuronagent.store.schema import COMBINATION_SUFFIXES
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
 _ACT_MINIMUM = {"silu": -0.278465, "gelu": -0.169971, "gelu_pytorch_tanh": -0.170041}
 _EDGES = HISTOGRAM_EDGES.astype(np.float64)
-_POST, _X_IN, _X_GATE, _ACT = (QUANTITIES.index(q) for q in (Quantity.POST, Quantity.X_IN, Quantity.X_GATE, Quantity.ACT))
+_POST, _X_IN, _X_GATE, _ACT = (
+    QUANTITIES.index(q) for q in (Quantity.POST, Quantity.X_IN, Quantity.X_GATE, Quantity.ACT)
+)
 _GATE_SIGNS = np.array([c.gate_sign for c in COMBINATIONS])
 _IN_SIGNS = np.array([c.in_sign for c in COMBINATIONS])
 _SIGNS = np.stack([_GATE_SIGNS * _IN_SIGNS, _IN_SIGNS, _GATE_SIGNS], axis=1)  # (4, 3): post, x_in, x_gate
@@ -33,7 +35,7 @@ _NAMES = (
     *(f"{sample} sample {split.value}" for sample in ("uniform", "weighted") for split in SPLITS),
 )
 _TOP, _UNIFORM, _WEIGHTED = slice(0, 5), slice(5, 8), slice(8, 11)
-_SPLIT_OF = (0, 1, 2, None, None, 0, 1, 2, 0, 1, 2)
+_OF_A_SPLIT = (0, 1, 2, 5, 6, 7, 8, 9, 10)
 _EMPTY_NUMBER = -1
 
 
@@ -96,7 +98,7 @@ def _check_totals(
 def _check_first(recorded: RecordedBlock, facts: Facts, ledger: Ledger, neuron: Where, combination: Where) -> None:
     """Position 0, where all four values are known."""
     first = recorded.first_values
-    known = ~np.isnan(first).any(axis=1)
+    known = np.asarray(~np.isnan(first).any(axis=1))
     if not known.any():
         return
 
@@ -115,9 +117,7 @@ def _check_first(recorded: RecordedBlock, facts: Facts, ledger: Ledger, neuron: 
     ledger.each("position 0 counts in the combination of its values", holds, combination, applies=applies)
 
 
-def _check_statistics(
-    recorded: RecordedBlock, lists: _Lists, facts: Facts, ledger: Ledger, combination: Where
-) -> None:
+def _check_statistics(recorded: RecordedBlock, lists: _Lists, facts: Facts, ledger: Ledger, combination: Where) -> None:
     counts, occurs = recorded.counts, recorded.counts > 0
     sums, low, high = (recorded.statistics[:, :, i] for i in range(3))  # (N, 4, quantities)
     mean = sums / np.maximum(counts, 1)[..., None]
@@ -187,11 +187,14 @@ def _check_lists(recorded: RecordedBlock, lists: _Lists, facts: Facts, ledger: L
     texts, positions = facts.locate(np.where(present & inside, numbers, 0))
     held = present & inside
     ledger.each("position 0 is in no list and no sample", ((positions != 0) | ~held).all(axis=3), listed)
-    for place, split in enumerate(_SPLIT_OF):
-        if split is not None:
-            mine = (facts.splits[texts[:, :, place]] == split) | ~held[:, :, place]
-            name = "lists and samples of a split lie in its texts"
-            ledger.each(name, mine.all(axis=2), lambda n, c, place=place: listed(n, c, place))
+
+    def split_list(n: int, c: int, place: int) -> str:
+        return listed(n, c, _OF_A_SPLIT[place])
+
+    splits = facts.splits[texts[:, :, _OF_A_SPLIT]].reshape(*texts.shape[:2], 3, len(SPLITS), -1)
+    mine = (splits == np.arange(len(SPLITS))[:, None]).reshape(*texts.shape[:2], len(_OF_A_SPLIT), -1)
+    holds = (mine | ~held[:, :, _OF_A_SPLIT]).all(axis=3)
+    ledger.each("lists and samples of a split lie in its texts", holds, split_list)
     apart = -1 - np.arange(numbers.shape[3])  # so that empty places are never equal
     holds = _distinct(np.where(held, texts, apart)[:, :, _TOP])
     ledger.each("texts are unique in a list", holds, listed)

@@ -105,9 +105,7 @@ def _check_nearest(block: NeuronBlock, norms: Floats, facts: Facts, ledger: Ledg
     _check_double(block, ids[:, 0], cosines[:, 0], facts, ledger)
 
 
-def _check_double(
-    block: NeuronBlock, ids: NDArray[np.int64], cosines: Floats, facts: Facts, ledger: Ledger
-) -> None:
+def _check_double(block: NeuronBlock, ids: NDArray[np.int64], cosines: Floats, facts: Facts, ledger: Ledger) -> None:
     """The score is the largest over all tokens: at least what the tokens show that gate and in both list."""
 
     def neuron(n: int) -> str:
@@ -122,9 +120,7 @@ def _check_double(
     ledger.each(name, holds, neuron, score, token, applies=known)
     gate, inner = (ids[:, v].reshape(len(ids), -1) for v in (0, 1))
     both = (gate[:, :, None] == inner[:, None, :]) & (gate >= 0)[:, :, None]
-    seen = np.minimum(
-        cosines[:, 0].reshape(len(ids), -1)[:, :, None], cosines[:, 1].reshape(len(ids), -1)[:, None, :]
-    )
+    seen = np.minimum(cosines[:, 0].reshape(len(ids), -1)[:, :, None], cosines[:, 1].reshape(len(ids), -1)[:, None, :])
     least = np.where(both, seen, 0).max(axis=(1, 2))
     name = "double checking is not below what the nearest tokens show"
     ledger.each(name, score >= least - _ROUNDING, neuron, score, least, applies=known)

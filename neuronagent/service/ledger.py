@@ -43,16 +43,21 @@ class Ledger:
     def each(
         self,
         name: str,
-        holds: NDArray[np.bool_],
+        holds: NDArray[np.bool_] | np.bool_,
         where: Callable[..., str],
         *found: NDArray[np.generic],
         applies: NDArray[np.bool_] | None = None,
     ) -> None:
         """Many checks at once: `holds` of any shape, of which those count where it `applies`; `where` names the place
-        of a failure from its indices, and `found` has `holds`' shape, or begins with the same axes."""
+        of a failure from its indices, and `found` has `holds`' shape, or begins with the same axes. A check that
+        applies nowhere was not made."""
+        holds = np.asarray(holds)
+        checked = holds.size if applies is None else int(applies.sum())
+        if not checked:
+            return
         own = self._finding(name)
         wrong = ~holds if applies is None else ~holds & applies
-        own.checked += holds.size if applies is None else int(applies.sum())
+        own.checked += checked
         count = int(wrong.sum())
         if not count:
             return

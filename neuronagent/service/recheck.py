@@ -44,6 +44,7 @@ def check_live(index: Index, model_folder: str, ledger: Ledger, progress: Progre
         ModelError: it cannot be loaded.
     """
     from neuronagent.models.bridge import load_model
+    from neuronagent.service.recheck_weights import check_live_weights
 
     said = index.info["model"]
     progress.start("loading the model", 0, "")
@@ -53,7 +54,11 @@ def check_live(index: Index, model_folder: str, ledger: Ledger, progress: Progre
             f"{clip(model_folder)} has other weights than the index was made from ({said['name']})",
             remedy="name the model that was indexed",
         )
+    progress.start("weights again", 0, "")
+    check_live_weights(index, model, ledger)
     by_text = _sample(index)
+    if not by_text:  # no text was recorded
+        return
     progress.start("running texts again", len(by_text), "texts")
     tolerance = _TOLERANCE.get(index.info["identity"].get("dtype"), _HALF)
     for done, (text_id, wanted) in enumerate(sorted(by_text.items()), 1):

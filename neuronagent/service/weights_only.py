@@ -11,6 +11,7 @@ import numpy as np
 
 from neuronagent.layout import TextTable
 from neuronagent.models.bridge import open_model
+from neuronagent.service.add_neighbours import add_missing_neighbours
 from neuronagent.service.ahead import ahead
 from neuronagent.service.build import Built, already_there, timed
 from neuronagent.service.devices import decided
@@ -38,6 +39,7 @@ def build_weights_index(options: BuildOptions, progress: Progress | None = None)
     built = Built(db=options.db, fingerprint=str(info["fingerprint"]), tokens=0, seconds=clock)
     if already_there(options.db, built.fingerprint):
         progress.note(f"{display_name(options.db)} is complete already")
+        add_missing_neighbours(options, model, progress)
         return built
     progress.start("weights and database", model.n_layers, "layers")
     whole = WholePass(model, options, progress)

@@ -76,8 +76,10 @@ class Inverter:
         """The rows of all that was taken in since the last flush, one segment, by kind and token."""
         for place, kind in enumerate(KINDS):
             entries = np.concatenate([np.empty(0, _ENTRY), *self._parts.pop(kind, [])])
-            # Strongest first within a neuron's places at a token, so that the first of each is the one to keep.
-            entries = entries[np.lexsort((-np.abs(entries["score"]), entries["ordinal"], entries["token"]))]
+            # Neurons came in order and the entries of each strongest first, which a stable sort by token keeps: the
+            # first of a neuron's entries at a token is the one to keep. Small integers are sorted by radix.
+            tokens = entries["token"]
+            entries = entries[np.argsort(tokens.astype(np.min_scalar_type(tokens.max(initial=0))), kind="stable")]
             tokens, ordinals = entries["token"], entries["ordinal"]
             first = np.append(True, (np.diff(tokens) != 0) | (np.diff(ordinals) != 0))[: len(entries)]
             tokens, packed = tokens[first], join(ordinals[first], np.ascontiguousarray(entries["score"][first]))

@@ -18,7 +18,7 @@ from neuronagent.errors import StorageError
 from neuronagent.layout import HISTOGRAM_EDGES, rare_edge
 
 RAW, PLANES = b"\x00", b"\x01"
-_RAW_BYTES = 64  # an array of at most so many bytes is not worth compressing
+_RAW_BYTES = 96  # an array of at most so many bytes is not worth compressing
 _LEVEL = 6
 
 

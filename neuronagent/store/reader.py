@@ -83,6 +83,10 @@ class IndexReader:
         """The number of neurons of each layer."""
         return {number: row.neurons for number, row in self._layers.items()}
 
+    def ordinals(self) -> list[tuple[int, int, int]]:
+        """Each layer's number, the ordinal of its first neuron, and how many neurons it has."""
+        return [(number, row.first_ordinal, row.neurons) for number, row in self._layers.items()]
+
     def baselines(self, layer: int) -> dict[str, CosineBaseline]:
         """The cosines of unrelated vectors in `layer`, by the name of the cosine (`cos_gate_in`, …).
 
@@ -140,14 +144,28 @@ class IndexReader:
         Raises:
             NotFoundError: no such text.
         """
+        return self.texts_of([text_id])[text_id]
+
+    def texts_of(self, text_ids: Iterable[int]) -> dict[int, Text]:
+        """Several texts of the corpus, by id.
+
+        Raises:
+            NotFoundError: one that does not exist.
+        """
+        wanted = sorted(set(text_ids))
         joined = schema.text.join(schema.document, schema.text.c.document_id == schema.document.c.id)
-        query = select(schema.text, schema.document.c.name).select_from(joined).where(schema.text.c.id == text_id)
+        query = select(schema.text, schema.document.c.name).select_from(joined)
+        found: dict[int, Text] = {}
         with self._connect() as connection:
-            row = connection.execute(query).first()
-        if row is None:
-            count = len(self._first_tokens) - 1
-            raise NotFoundError(f"there is no text {text_id}", remedy=f"texts: 0–{count - 1}" if count else "")
-        return _text(row)
+            for part in _batches(wanted):
+                found.update(
+                    (row.id, _text(row)) for row in connection.execute(query.where(schema.text.c.id.in_(part)))
+                )
+        for text_id in wanted:
+            if text_id not in found:
+                count = len(self._first_tokens) - 1
+                raise NotFoundError(f"there is no text {text_id}", remedy=f"texts: 0–{count - 1}" if count else "")
+        return found
 
     def texts(self, split: Split) -> list[Text]:
         """All texts of `split`, in corpus order."""

@@ -31,10 +31,9 @@ from neuronagent.domain import (
     VocabularyMatrix,
     VocabularyProjection,
 )
+from neuronagent.store.blobs import unpack_histograms, unpack_ids, unpack_lists, unpack_scores, unpack_statistics
 from neuronagent.store.inverted import merged_post
 from neuronagent.store.packing import unpack_array
-
-_LISTS = 11  # per combination: post, uniform and weighted for each of 3 splits; x_in; x_gate
 
 TokenFacts = Mapping[int, tuple[str, float, float]]
 """By token id: its text, and the norms of its columns in W_U and W_E."""
@@ -42,7 +41,7 @@ TokenFacts = Mapping[int, tuple[str, float, float]]
 
 def vocabulary_ids(projection: RowMapping) -> list[int]:
     """The token ids that a row of `projection` mentions."""
-    ids = unpack_array(projection["ids"], np.int32)
+    ids = unpack_ids([projection["ids"]])
     return np.unique(ids[ids >= 0]).tolist()
 
 
@@ -92,8 +91,8 @@ def neuron_record(
 def _vocabulary(
     row: RowMapping, norms: tuple[float, float, float], tokens: TokenFacts
 ) -> dict[VocabularyMatrix, dict[Vector, VocabularyProjection]]:
-    ids = unpack_array(row["ids"], np.int32).reshape(2, 3, 2, -1).tolist()
-    scores = unpack_array(row["scores"], np.float32).reshape(2, 3, 2, -1).tolist()
+    ids = unpack_ids([row["ids"]]).reshape(2, 3, 2, -1).tolist()
+    scores = unpack_scores([row["scores"]])[0].tolist()
     moments = unpack_array(row["moments"], np.float32).reshape(2, 3, 3).tolist()
 
     def entries(m: int, v: int, side: int) -> tuple[VocabularyEntry, ...]:
@@ -120,8 +119,8 @@ def _vocabulary(
 
 def _combination_record(row: RowMapping) -> CombinationRecord:
     combination = COMBINATIONS[row["combination"]]
-    histogram = unpack_array(row["histogram"], np.uint32).reshape(len(SPLITS), layout.HISTOGRAM_BINS).tolist()
-    lists = unpack_array(row["lists"], np.int64).reshape(_LISTS, -1)  # (11, k), in the order of rows.combination_rows
+    histogram = unpack_histograms([row["histogram"]])[0].tolist()
+    lists = unpack_lists([row["lists"]])[0]  # (11, k), in the order of `blobs.LISTS`
     post, x_in, x_gate, uniform, weighted = lists[0:3], lists[3], lists[4], lists[5:8], lists[8:11]
     overall = merged_post(post[None, :, None, :])[0, 0]
 
@@ -149,7 +148,7 @@ def _combination_record(row: RowMapping) -> CombinationRecord:
 
 
 def _statistics(blob: bytes, count: int) -> dict[Quantity, QuantityStatistics]:
-    sums, minima, maxima = unpack_array(blob, np.float64).reshape(3, len(QUANTITIES)).tolist()
+    sums, minima, maxima = unpack_statistics([blob])[0].tolist()
     if not count:
         return dict.fromkeys(QUANTITIES, QuantityStatistics(mean=None, min=None, max=None))
     return {

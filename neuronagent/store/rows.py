@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from neuronagent.domain import IO_CLASSES, ROLES
 from neuronagent.layout import LayerActivations, LayerNeighbours, LayerWeights, TextTable, TokenTable
+from neuronagent.store.blobs import pack_histograms, pack_ids, pack_lists, pack_scores, pack_statistics
 from neuronagent.store.neighbours import pack_neighbours
 from neuronagent.store.packing import pack, pack_rows, taus
 from neuronagent.store.schema import COMBINATION_SUFFIXES
 
 Row = dict[str, Any]
+Columns = Mapping[str, Sequence[Any]]
+"""Many rows at once: the values of each column, of one length."""
 
 _CHUNK = 1024  # neurons whose lists are packed at a time: bounds the memory beside the layer's own arrays
 
@@ -75,54 +78,50 @@ def text_rows(table: TextTable, document_ids: NDArray[np.int64]) -> Iterator[Row
         }
 
 
-def neuron_rows(
+def neuron_columns(
     layer: int, first_ordinal: int, weights: LayerWeights, activations: LayerActivations | None
-) -> Iterator[Row]:
-    """One row per neuron of a layer: all that a search can filter or sort by."""
-    recorded = _recorded_columns(activations, len(weights.sign))
-    roles = _role_columns(weights)
+) -> Columns:
+    """The neurons of a layer: all that a search can filter or sort by."""
+    count = len(weights.sign)
     classes = [IO_CLASSES[place] for place in weights.io_class.tolist()]
-    geometry = zip(weights.cosines.tolist(), weights.norms.tolist(), weights.sign.tolist(), strict=True)
-    columns = zip(geometry, classes, roles, recorded, strict=True)
-    for index, ((cosines, norms, sign), io_class, role, extra) in enumerate(columns):
-        row: Row = {
-            "layer": layer,
-            "neuron": index,
-            "ordinal": first_ordinal + index,
-            "io_class": io_class.name,
-            "atypical": io_class.atypical,
-            "sign": sign,
-        }
-        row["cos_gate_in"], row["cos_gate_out"], row["cos_in_out"] = cosines
-        row["norm_gate"], row["norm_in"], row["norm_out"] = norms
-        yield row | role | extra
+    return {
+        "layer": [layer] * count,
+        "neuron": range(count),
+        "ordinal": range(first_ordinal, first_ordinal + count),
+        "io_class": [io_class.name for io_class in classes],
+        "atypical": [io_class.atypical for io_class in classes],
+        "sign": weights.sign.tolist(),
+        **dict(zip(("cos_gate_in", "cos_gate_out", "cos_in_out"), weights.cosines.T.tolist(), strict=True)),
+        **dict(zip(("norm_gate", "norm_in", "norm_out"), weights.norms.T.tolist(), strict=True)),
+        **_role_columns(weights),
+        **_recorded_columns(activations, count),
+    }
 
 
-def _role_columns(weights: LayerWeights) -> Iterator[Row]:
+def _role_columns(weights: LayerWeights) -> Columns:
     """The numbers behind functional roles, null where they were not computed; the role itself comes last of all."""
     moments = weights.vocabulary_moments[:, 0, 2].astype(np.float64)  # of w_out in W_U: variance, skew, kurtosis
-    found, count = weights.roles, len(weights.sign)
-    nothing: list[None] = [None] * count
+    found, nothing = weights.roles, [None] * len(weights.sign)
 
     def values(array: NDArray[Any] | None) -> list[Any]:
         return nothing if array is None else array.tolist()
 
-    names = ("attention_score", "attention_head", "entropy_share", "double_checking", "double_checking_token")
-    arrays = (None,) * len(names)
-    if found is not None:
-        arrays = (
-            found.attention_scores,
-            found.attention_heads,
-            found.entropy_shares,
-            found.double_checking,
-            found.double_checking_tokens,
-        )
-    for (variance, skew, kurtosis), *rest in zip(moments.tolist(), *map(values, arrays), strict=True):
-        row: Row = {"variance": variance, "skew": skew, "kurtosis": kurtosis, "role": None}
-        row |= dict(zip(names, rest, strict=True))
-        if row["double_checking_token"] is not None and row["double_checking_token"] < 0:
-            row["double_checking"] = row["double_checking_token"] = None
-        yield row
+    columns: Columns = {
+        **dict(zip(("variance", "skew", "kurtosis"), moments.T.tolist(), strict=True)),
+        "attention_score": values(None if found is None else found.attention_scores),
+        "attention_head": values(None if found is None else found.attention_heads),
+        "entropy_share": values(None if found is None else found.entropy_shares),
+        "double_checking": nothing,
+        "double_checking_token": nothing,
+    }
+    if found is None:
+        return columns
+    tokens = found.double_checking_tokens.tolist()
+    pairs = [
+        (score, token) if token >= 0 else (None, None)
+        for score, token in zip(found.double_checking.tolist(), tokens, strict=True)
+    ]
+    return {**columns, "double_checking": [s for s, _ in pairs], "double_checking_token": [t for _, t in pairs]}
 
 
 def role_changes(layer: int, roles: NDArray[np.int8]) -> list[Row]:
@@ -133,30 +132,30 @@ def role_changes(layer: int, roles: NDArray[np.int8]) -> list[Row]:
     ]
 
 
-def neighbour_rows(first_ordinal: int, found: LayerNeighbours) -> Iterator[Row]:
-    """One row per neuron: its neighbours' ordinals and cosines, all lists in one blob each (`store.neighbours`)."""
-    for start in range(0, len(found.ordinals), _CHUNK):
-        packed = pack_neighbours(found, slice(start, start + _CHUNK))
-        for index, blobs in enumerate(zip(*packed, strict=True), start):
-            yield {"ordinal": first_ordinal + index, "ordinals": blobs[0], "cosines": blobs[1]}
+def neighbour_columns(first_ordinal: int, found: LayerNeighbours) -> Iterator[Columns]:
+    """The neighbours of a layer's neurons, all lists of one in a blob each of ordinals and of cosines."""
+    for part in _parts(len(found.ordinals)):
+        ordinals, cosines = pack_neighbours(found, part)
+        first = first_ordinal + part.start
+        yield {"ordinal": range(first, first + len(ordinals)), "ordinals": ordinals, "cosines": cosines}
 
 
-def _recorded_columns(activations: LayerActivations | None, neurons: int) -> list[Row]:
+def _recorded_columns(activations: LayerActivations | None, neurons: int) -> Columns:
     """The columns of `neuron` that come from the corpus; all null in an index of weights alone."""
     names = [f"frequency_{suffix}" for suffix in COMBINATION_SUFFIXES]
     names += [f"mass_{suffix}" for suffix in COMBINATION_SUFFIXES]
     if activations is None:
-        return [dict.fromkeys(("tokens", "zeros", *names, "mass", "first_values"))] * neurons
-    tokens = activations.counts.sum(axis=1) + activations.zeros  # (N,)
-    shares = np.hstack([_share(activations.counts, tokens), _share(activations.mass, activations.mass.sum(axis=1))])
+        return dict.fromkeys(("tokens", "zeros", *names, "mass", "first_values"), [None] * neurons)
+    tokens, mass = activations.counts.sum(axis=1) + activations.zeros, activations.mass.sum(axis=1)  # (N,)
+    shares = np.hstack([_share(activations.counts, tokens), _share(activations.mass, mass)])
     first = activations.first_values
-    blobs = [None] * neurons if first is None else pack_rows(first.astype(np.float32, copy=False))
-    mass = activations.mass.sum(axis=1)
-    columns = zip(tokens.tolist(), activations.zeros.tolist(), shares.tolist(), mass.tolist(), blobs, strict=True)
-    return [
-        {"tokens": total, "zeros": zeros, **dict(zip(names, values, strict=True)), "mass": whole, "first_values": blob}
-        for total, zeros, values, whole, blob in columns
-    ]
+    return {
+        "tokens": tokens.tolist(),
+        "zeros": activations.zeros.tolist(),
+        **dict(zip(names, shares.T.tolist(), strict=True)),
+        "mass": mass.tolist(),
+        "first_values": [None] * neurons if first is None else pack_rows(first.astype(np.float32, copy=False)),
+    }
 
 
 def _share(parts: NDArray[Any], totals: NDArray[Any]) -> NDArray[np.float64]:
@@ -164,22 +163,22 @@ def _share(parts: NDArray[Any], totals: NDArray[Any]) -> NDArray[np.float64]:
     return parts / np.where(totals > 0, totals, 1)[:, None]
 
 
-def projection_rows(layer: int, weights: LayerWeights) -> Iterator[Row]:
-    """One row per neuron: its nearest tokens in W_U and W_E."""
-    for start in range(0, len(weights.sign), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        ids = pack_rows(weights.vocabulary_ids[part].astype(np.int32, copy=False))
-        scores = pack_rows(weights.vocabulary_scores[part].astype(np.float32, copy=False))
-        moments = pack_rows(weights.vocabulary_moments[part].astype(np.float32, copy=False))
-        for index, blobs in enumerate(zip(ids, scores, moments, strict=True), start):
-            yield {"layer": layer, "neuron": index, **dict(zip(("ids", "scores", "moments"), blobs, strict=True))}
+def projection_columns(layer: int, weights: LayerWeights) -> Iterator[Columns]:
+    """The nearest tokens of a layer's neurons in W_U and W_E."""
+    for part in _parts(len(weights.sign)):
+        ids = pack_ids(weights.vocabulary_ids[part])
+        yield {
+            "layer": [layer] * len(ids),
+            "neuron": range(part.start, part.start + len(ids)),
+            "ids": ids,
+            "scores": pack_scores(weights.vocabulary_scores[part]),
+            "moments": pack_rows(weights.vocabulary_moments[part].astype(np.float32, copy=False)),
+        }
 
 
-def combination_rows(layer: int, activations: LayerActivations) -> Iterator[Row]:
+def combination_columns(layer: int, activations: LayerActivations) -> Iterator[Columns]:
     """Four rows per neuron: its counts, statistics and lists in each sign combination."""
-    for start in range(0, len(activations.zeros), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        # Lists of one combination become [N, 4, 11, k]: post per split, x_in, x_gate, uniform and weighted per split.
+    for part in _parts(len(activations.zeros)):
         lists = np.concatenate(
             [
                 activations.post[part].transpose(0, 2, 1, 3),
@@ -189,34 +188,28 @@ def combination_rows(layer: int, activations: LayerActivations) -> Iterator[Row]
                 activations.weighted[part].transpose(0, 2, 1, 3),
             ],
             axis=2,
-        )
-        histogram = activations.histogram[part].transpose(0, 2, 1, 3)  # (N, 4, 3 splits, bins)
-        statistics = np.concatenate(
-            [activations.sums[part], activations.minima[part], activations.maxima[part]], axis=2
-        )
-        columns = zip(
-            activations.counts[part].ravel().tolist(),
-            activations.first_counts[part].ravel().tolist(),
-            activations.mass[part].ravel().tolist(),
-            taus(histogram.sum(axis=2)).ravel().tolist(),
-            _pack_combinations(statistics.astype(np.float64, copy=False)),
-            _pack_combinations(histogram.astype(np.uint32)),
-            _pack_combinations(lists.astype(np.int64, copy=False)),
-            strict=True,
-        )
-        for place, (count, first_count, mass, tau, *blobs) in enumerate(columns, 4 * start):
-            yield {
-                "layer": layer,
-                "neuron": place // 4,
-                "combination": place % 4,
-                "count": count,
-                "first_count": first_count,
-                "mass": mass,
-                "tau": None if tau != tau else tau,
-                **dict(zip(("statistics", "histogram", "lists"), blobs, strict=True)),
-            }
+        )  # (N, 4, 11, k), in the order of `blobs.LISTS`
+        histograms = _by_combination(activations.histogram[part].transpose(0, 2, 1, 3))
+        statistics = (activations.sums, activations.minima, activations.maxima)
+        neurons = range(part.start, part.start + len(lists))
+        yield {
+            "layer": [layer] * len(histograms),
+            "neuron": [neuron for neuron in neurons for _ in range(4)],
+            "combination": [0, 1, 2, 3] * len(neurons),
+            "count": activations.counts[part].ravel().tolist(),
+            "first_count": activations.first_counts[part].ravel().tolist(),
+            "mass": activations.mass[part].ravel().tolist(),
+            "tau": [None if tau != tau else tau for tau in taus(histograms.sum(axis=1)).tolist()],
+            "statistics": pack_statistics(*(_by_combination(array[part]) for array in statistics)),
+            "histogram": pack_histograms(histograms),
+            "lists": pack_lists(_by_combination(lists)),
+        }
 
 
-def _pack_combinations(array: NDArray[Any]) -> list[bytes]:
-    """One blob per neuron and combination of `array` `[N, 4, …]`."""
-    return pack_rows(array.reshape(array.shape[0] * array.shape[1], -1))
+def _by_combination(array: NDArray[Any]) -> NDArray[Any]:
+    """`array` `[N, 4, …]` as `[4 N, …]`."""
+    return array.reshape(-1, *array.shape[2:])
+
+
+def _parts(neurons: int) -> Iterator[slice]:
+    return (slice(start, start + _CHUNK) for start in range(0, neurons, _CHUNK))

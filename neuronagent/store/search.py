@@ -37,6 +37,9 @@ NUMBERS = (
 """What a neuron can be sorted by beside cosines and shares: variance, skew and excess kurtosis of cos(w_out, W_U), what
 decides the other functional roles, the double-checking score, and Σ|post| over all combinations."""
 
+_FEW = 5000
+"""So many neurons are handed to the database as one list; more are sorted out here."""
+
 _neuron = schema.neuron.c
 _FREQUENCIES = [_neuron[f"frequency_{suffix}"] for suffix in schema.COMBINATION_SUFFIXES]
 _MASSES = [_neuron[f"mass_{suffix}"] for suffix in schema.COMBINATION_SUFFIXES]
@@ -115,20 +118,18 @@ def search(connection: Connection, query: SearchQuery) -> SearchPage:
     _check(query)
     matches = _matches(connection, query.tokens)
     conditions = _conditions(connection, query)
-    if matches is not None:
-        conditions.append(_in_ordinals(connection, matches[0]))
-    total = connection.execute(select(func.count()).select_from(schema.neuron).where(*conditions)).scalar() or 0
-    if query.sort == "match" and matches is not None:
-        page = _page_by_match(connection, query, matches, conditions)
+    if matches is None:
+        total = connection.execute(select(func.count()).select_from(schema.neuron).where(*conditions)).scalar() or 0
+        page = _page(connection, query, conditions)
     else:
-        order: list[ColumnElement[Any]] = [_neuron.layer, _neuron.neuron]
-        if query.sort == "neuron":
-            order = [column.desc() for column in order] if query.descending else order
+        kept = _kept(connection, matches[0], conditions)
+        total = len(kept)
+        if query.sort == "match":
+            page = _rows_of(connection, _by_strength(query, matches, kept))
+        elif total <= _FEW:
+            page = _page(connection, query, [_in_ordinals(connection, kept)])
         else:
-            key = _neuron[query.sort]
-            order.insert(0, (key.desc() if query.descending else key.asc()).nulls_last())
-        statement = select(schema.neuron).where(*conditions).order_by(*order).limit(query.limit).offset(query.offset)
-        page = [dict(row) for row in connection.execute(statement).mappings()]
+            page = _rows_of(connection, _first_of(connection, query, conditions, kept))
     end = query.offset + len(page)
     return SearchPage(
         rows=tuple(_row(row, matches) for row in page),
@@ -151,6 +152,20 @@ def _check(query: SearchQuery) -> None:
                 raise UsageError(f"{clip(value)!r} is no {what}", remedy=f"allowed: {', '.join(names)}")
     if query.limit < 1 or query.offset < 0:
         raise UsageError("a search needs a limit of at least 1 and an offset of at least 0")
+
+
+def _page(connection: Connection, query: SearchQuery, conditions: list[ColumnElement[bool]]) -> list[dict[str, Any]]:
+    statement = select(schema.neuron).where(*conditions).order_by(*_order(query))
+    found = connection.execute(statement.limit(query.limit).offset(query.offset))
+    return [dict(row) for row in found.mappings()]
+
+
+def _order(query: SearchQuery) -> list[ColumnElement[Any]]:
+    order: list[ColumnElement[Any]] = [_neuron.layer, _neuron.neuron]
+    if query.sort == "neuron":
+        return [column.desc() for column in order] if query.descending else order
+    key = _neuron[query.sort]
+    return [(key.desc() if query.descending else key.asc()).nulls_last(), *order]
 
 
 def _conditions(connection: Connection, query: SearchQuery) -> list[ColumnElement[bool]]:
@@ -202,6 +217,8 @@ def _lookup(connection: Connection, criterion: TokenCriterion) -> Matches:
     )
     blobs = [unpack_array(blob, np.uint64) for blob in connection.execute(query).scalars()]
     ordinals, scores = split(np.concatenate([np.empty(0, np.uint64), *blobs]))
+    if (ordinals[:-1] < ordinals[1:]).all():  # of one token
+        return ordinals, scores
     order = np.lexsort((-np.abs(scores), ordinals))
     unique, first = np.unique(ordinals[order], return_index=True)
     return unique, scores[order][first]
@@ -217,18 +234,55 @@ def _in_ordinals(connection: Connection, ordinals: NDArray[np.uint32]) -> Column
     return _neuron.ordinal.in_(select(cast(element, Integer)))
 
 
-def _page_by_match(
-    connection: Connection, query: SearchQuery, matches: Matches, conditions: list[ColumnElement[bool]]
-) -> list[dict[str, Any]]:
-    """One page in the order of the matches' magnitudes, which only the blobs know."""
-    statement = select(_neuron.ordinal).where(*conditions).order_by(_neuron.layer, _neuron.neuron)
-    ordinals = np.array(connection.execute(statement).scalars().all(), np.uint32)
-    strength = np.abs(matches[1][np.searchsorted(matches[0], ordinals)])
+def _kept(
+    connection: Connection, ordinals: NDArray[np.uint32], conditions: list[ColumnElement[bool]]
+) -> NDArray[np.uint32]:
+    """Those of `ordinals`, ascending, that meet all `conditions`, in the model's order.
+
+    Which way is quicker depends on how many there are: a frequent token matches most of a model's neurons, and a
+    database takes long to read such a list.
+    """
+    if not conditions:
+        layers = connection.execute(
+            select(schema.layer.c.first_ordinal, schema.layer.c.neurons).order_by(schema.layer.c.layer)
+        )
+        bounds = [np.searchsorted(ordinals, (first, first + count)) for first, count in layers]
+        return np.concatenate([ordinals[:0], *(ordinals[start:end] for start, end in bounds)])
+    few = len(ordinals) <= _FEW
+    more = [_in_ordinals(connection, ordinals)] if few else []
+    statement = select(_neuron.ordinal).where(*conditions, *more).order_by(_neuron.layer, _neuron.neuron)
+    found = np.array(connection.execute(statement).scalars().all(), np.uint32)
+    return found if few else found[np.isin(found, ordinals, assume_unique=True)]
+
+
+def _by_strength(query: SearchQuery, matches: Matches, kept: NDArray[np.uint32]) -> list[int]:
+    """One page of `kept` in the order of the matches' magnitudes, which only the blobs know."""
+    strength = np.abs(matches[1][np.searchsorted(matches[0], kept)])
     order = np.argsort(-strength if query.descending else strength, kind="stable")
-    wanted = ordinals[order][query.offset : query.offset + query.limit].tolist()
-    found = connection.execute(select(schema.neuron).where(_in_ordinals(connection, np.array(wanted, np.uint32))))
+    return kept[order][query.offset : query.offset + query.limit].tolist()
+
+
+def _first_of(
+    connection: Connection, query: SearchQuery, conditions: list[ColumnElement[bool]], kept: NDArray[np.uint32]
+) -> list[int]:
+    """One page of `kept` in the query's order, reading no further than its end."""
+    wanted, found = set(kept.tolist()), list[int]()
+    statement = select(_neuron.ordinal).where(*conditions).order_by(*_order(query))
+    end = query.offset + query.limit
+    with connection.execution_options(yield_per=_FEW).execute(statement) as ordinals:
+        for (ordinal,) in ordinals:
+            if ordinal in wanted:
+                found.append(ordinal)
+                if len(found) == end:
+                    break
+    return found[query.offset :]
+
+
+def _rows_of(connection: Connection, ordinals: list[int]) -> list[dict[str, Any]]:
+    """The rows of these neurons, in this order."""
+    found = connection.execute(select(schema.neuron).where(_in_ordinals(connection, np.array(ordinals, np.uint32))))
     rows = {row["ordinal"]: dict(row) for row in found.mappings()}
-    return [rows[ordinal] for ordinal in wanted]
+    return [rows[ordinal] for ordinal in ordinals]
 
 
 def _row(row: Mapping[str, Any], matches: Matches | None) -> SearchRow:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Table, bindparam, func, select
 
 from neuronagent.domain import clip
 from neuronagent.errors import IndexMismatchError, NotAnIndexError, StorageError
-from neuronagent.layout import LayerActivations, LayerWeights, TextTable, TokenTable, WholeModel
+from neuronagent.layout import LayerActivations, LayerNeighbours, LayerWeights, TextTable, TokenTable, WholeModel
 from neuronagent.published import IMPORTED
 from neuronagent.store import engine as engines
 from neuronagent.store import rows, schema
@@ -31,6 +31,9 @@ IDENTITY_KEY = "fingerprint"
 
 PROTOCOL_KEY = "protocol"
 """The entry of `info` that says, in an index of imported numbers, by which protocol they are scored."""
+
+NEIGHBOURS_KEY = "neighbours"
+"""The entry of `info` that says how neighbours were made, or why there are none."""
 
 Layers = Iterable[tuple[int, LayerWeights, LayerActivations | None]]
 Insert = Callable[[Connection], None]
@@ -76,6 +79,28 @@ def write_whole(target: str | Path, info: Mapping[str, object], insert: Insert) 
             _write_sqlite(Path(target).expanduser().absolute(), info, insert)
 
 
+def add_neighbours(
+    target: str | Path, layers: Iterable[tuple[int, LayerNeighbours]], info: Mapping[str, object]
+) -> None:
+    """Give an existing index neighbours, all or none, and `info`, what it says of them.
+
+    Raises:
+        NotFoundError, NotAnIndexError, SchemaError, StorageError: it cannot be opened or written.
+    """
+    engine = engines.open_writer(target)
+    try:
+        with storage_errors(engines.display_name(target)), engine.begin() as connection:
+            connection.execute(schema.neighbour.delete())
+            layer_rows = connection.execute(select(schema.layer.c.layer, schema.layer.c.first_ordinal))
+            first_ordinals = {row.layer: row.first_ordinal for row in layer_rows}
+            for layer, found in layers:
+                insert_columns(connection, schema.neighbour, rows.neighbour_columns(first_ordinals[layer], found))
+            connection.execute(schema.index_info.delete().where(schema.index_info.c.key == NEIGHBOURS_KEY))
+            _insert_info(connection, {NEIGHBOURS_KEY: info})
+    finally:
+        engine.dispose()
+
+
 def _write_sqlite(path: Path, info: Mapping[str, object], insert: Insert) -> None:
     _check_replaceable(path, info)  # before the work, and again after it
     partial = path.with_name(f".{path.name}.partial")
@@ -84,7 +109,8 @@ def _write_sqlite(path: Path, info: Mapping[str, object], insert: Insert) -> Non
         engine = engines.create(partial)
         try:
             with engine.begin() as connection:
-                insert(connection)
+                with _indexes_last(connection):
+                    insert(connection)
                 _insert_info(connection, info)
                 if _check_replaceable(path, info):
                     _copy_kept(path, connection)
@@ -118,6 +144,17 @@ def _write_postgresql(url: str, info: Mapping[str, object], insert: Insert) -> N
         engine.dispose()
 
 
+@contextmanager
+def _indexes_last(connection: Connection) -> Generator[None]:
+    """Build the indexes of a new file when its rows are there: sorted once, they are quicker to make and smaller."""
+    indexes = [index for table in schema.metadata.sorted_tables for index in table.indexes]
+    for index in indexes:
+        index.drop(connection)
+    yield
+    for index in sorted(indexes, key=lambda index: str(index.name)):
+        index.create(connection)
+
+
 def _insert_info(connection: Connection, info: Mapping[str, object]) -> None:
     facts = ({"key": key, "value": json.dumps(value)} for key, value in info.items())
     insert_rows(connection, schema.index_info, facts)
@@ -139,10 +176,10 @@ def _insert_all(
     for layer, weights, activations in layers:
         first_ordinals[layer] = ordinal
         insert_rows(connection, schema.layer, [rows.layer_row(layer, ordinal, weights)])
-        insert_rows(connection, schema.neuron, rows.neuron_rows(layer, ordinal, weights, activations))
-        insert_rows(connection, schema.projection, rows.projection_rows(layer, weights))
+        insert_columns(connection, schema.neuron, [rows.neuron_columns(layer, ordinal, weights, activations)])
+        insert_columns(connection, schema.projection, rows.projection_columns(layer, weights))
         if activations is not None:
-            insert_rows(connection, schema.combination, rows.combination_rows(layer, activations))
+            insert_columns(connection, schema.combination, rows.combination_columns(layer, activations))
         insert_rows(connection, schema.token_neuron, inverter.add(ordinal, weights, activations))
         ordinal += len(weights.sign)
     insert_rows(connection, schema.token_neuron, inverter.flush())
@@ -159,7 +196,7 @@ def _insert_whole(connection: Connection, whole: WholeModel, first_ordinals: Map
         if changes := rows.role_changes(layer, roles):
             connection.execute(change, changes)
     for layer, found in whole.neighbours:
-        insert_rows(connection, schema.neighbour, rows.neighbour_rows(first_ordinals[layer], found))
+        insert_columns(connection, schema.neighbour, rows.neighbour_columns(first_ordinals[layer], found))
     _insert_info(connection, whole.info)
 
 
@@ -169,6 +206,18 @@ def insert_rows(connection: Connection, table: Table, values: Iterable[rows.Row]
     statement = table.insert()
     while batch := list(islice(source, _BATCH)):
         connection.execute(statement, batch)
+
+
+def insert_columns(connection: Connection, table: Table, parts: Iterable[rows.Columns]) -> None:
+    """Insert `parts`, as fast as the driver can: values must be what it takes, which `tolist` makes of arrays."""
+    for columns in parts:
+        compiled = table.insert().compile(dialect=connection.dialect, column_keys=list(columns))
+        order = list(columns) if compiled.positiontup is None else compiled.positiontup  # pyright: ignore
+        values = zip(*(columns[name] for name in order), strict=True)
+        if compiled.positional:
+            connection.exec_driver_sql(str(compiled), list(values))
+        else:
+            connection.exec_driver_sql(str(compiled), [dict(zip(order, row, strict=True)) for row in values])
 
 
 def _fact(connection: Connection, key: str) -> object:

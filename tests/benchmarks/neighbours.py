@@ -14,7 +14,6 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -60,6 +59,31 @@ def bare_products(layers: int, neurons: int, width: int, device: str, dtype: tor
             torch.mm(block, b.T, out=out[: len(block)])
 
 
+def measure(layers: int, neurons: int, width: int, device: str, dtype_name: str) -> dict[str, Any]:
+    """Seconds of finding neighbours and of the bare products, by the clock and of all cores, and their ratios."""
+    dtype: torch.dtype = getattr(torch, dtype_name)
+    read: Any = random_layer(device, neurons, width)
+    timed(lambda: bare_products(2, neurons, width, device, dtype), device)  # warms up
+    floor, floor_busy, _ = timed(lambda: bare_products(layers, neurons, width, device, dtype), device)
+    whole, busy, found = timed(lambda: neighbours(read, layers, device=device, dtype=dtype), device)
+    return {
+        "shape": f"{layers} layers × {neurons:,} neurons, d_model {width}, {dtype_name} on {device}",
+        "neighbours, s": whole,
+        "bare products, s": floor,
+        "neighbours ÷ bare": whole / floor,
+        "neighbours ÷ bare, seconds of cores": busy / floor_busy,
+        "TFLOP/s": operations(layers * neurons, width) / whole / 1e12,
+        "lists": found.lists,
+        "lists made again": found.rechecked,
+        **({"peak GB": torch.cuda.max_memory_allocated() / 1e9} if device.startswith("cuda") else {}),
+    }
+
+
+def small() -> dict[str, Any]:
+    """On a processor, the shape that the recorder is measured with."""
+    return measure(*_SMALL, "cpu", "float32")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
@@ -70,30 +94,8 @@ def main() -> None:
     shape = _LARGE if given.device.startswith("cuda") else _SMALL
     chosen = (given.layers, given.neurons, given.width)
     layers, neurons, width = (value or usual for value, usual in zip(chosen, shape, strict=True))
-    name = given.dtype or ("float16" if given.device.startswith("cuda") else "float32")
-    dtype: torch.dtype = getattr(torch, name)
-    read: Any = random_layer(given.device, neurons, width)
-
-    timed(lambda: bare_products(2, neurons, width, given.device, dtype), given.device)  # warms up
-    floor, floor_busy, _ = timed(lambda: bare_products(layers, neurons, width, given.device, dtype), given.device)
-    whole, busy, found = timed(lambda: neighbours(read, layers, device=given.device, dtype=dtype), given.device)
-    result: dict[str, Any] = {
-        "shape": {"layers": layers, "neurons": neurons, "width": width, "device": given.device, "dtype": name},
-        "seconds": {"neighbours": whole, "bare products": floor, "ratio": whole / floor},
-        "processor seconds": {"neighbours": busy, "bare products": floor_busy, "ratio": busy / floor_busy},
-        "operations": operations(layers * neurons, width),
-        "lists": found.lists,
-        "rechecked": found.rechecked,
-    }
-    if given.device.startswith("cuda"):
-        result["peak GB"] = torch.cuda.max_memory_allocated() / 1e9
-    print(f"{layers} layers × {neurons:,} neurons, d_model {width}, {name} on {given.device}")
-    rates = [result["operations"] / seconds / 1e12 for seconds in (whole, floor)]
-    print(f"neighbours     {whole:8.2f} s   {rates[0]:6.2f} TFLOP/s")
-    print(f"bare products  {floor:8.2f} s   {rates[1]:6.2f} TFLOP/s   ratio {whole / floor:.2f}")
-    print(f"of all cores   {busy:8.2f} s and {floor_busy:.2f} s   ratio {busy / floor_busy:.2f}")
-    print(f"lists made again {found.rechecked:,} of {found.lists:,}")
-    Path("bench-neighbours.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    dtype = given.dtype or ("float16" if given.device.startswith("cuda") else "float32")
+    print(json.dumps(measure(layers, neurons, width, given.device, dtype), indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from transformers import AutoModelForCausalLM
 from neuronagent.domain import NEIGHBOUR_LISTS, NeuronId, Role, VocabularyMatrix
 from neuronagent.domain import Vector as V
 from neuronagent.errors import UsageError
+from neuronagent.service.build import build_index
+from neuronagent.service.check import check_index
 from neuronagent.service.lookup import Index
 from neuronagent.service.options import BuildOptions
 from neuronagent.service.tool_search import Criteria, search_neurons
@@ -202,6 +205,42 @@ def test_without_neighbours_the_index_says_why(tmp_path: Path) -> None:
         assert index.reader.neighbours(NeuronId(0, 0)) is None
         assert index.info["neighbours"]["reason"] == "left out (--neighbours off)"
         assert index.info["roles"]["partition_neurons"] == 1
+
+
+@pytest.mark.parametrize("convention", ["normalised", "raw"])
+def test_neighbours_that_were_left_out_are_added_when_they_are_asked_for(tmp_path: Path, convention: str) -> None:
+    made, db = planted.build(tmp_path / "model"), tmp_path / "planted.db"
+    with build(made.folder, tmp_path / "whole.db", sign_convention=convention, neighbours="on") as whole:
+        with build(made.folder, db, sign_convention=convention, neighbours="off") as index:
+            without = index.info
+        with build(made.folder, db, sign_convention=convention) as index:  # not asked for
+            assert index.info == without
+        for _ in range(2):  # the second time there is nothing left to do
+            with build(made.folder, db, sign_convention=convention, neighbours="on") as index:
+                assert index.info == {**without, "neighbours": whole.info["neighbours"]}
+                assert [f.name for f in check_index(index) if not f.ok] == []
+                for layer in range(2):
+                    for n in range(16):
+                        neuron = NeuronId(layer, n)
+                        assert index.reader.neighbours(neuron) == whole.reader.neighbours(neuron) is not None
+
+
+def test_a_recorded_index_gets_its_neighbours_without_another_pass(tmp_path: Path) -> None:
+    made, db = planted.build(tmp_path / "model"), tmp_path / "planted.db"
+    (tmp_path / "text.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in planted.corpus(20)))
+    options = BuildOptions(
+        model=str(made.folder), text=str(tmp_path / "text.jsonl"), db=str(db), k=4, neighbours="off", device="cpu"
+    )
+    build_index(options)
+    with Index(str(db)) as index:
+        before = index.neuron("0.3").to_dict()
+    again = build_index(replace(options, neighbours="on"))
+    with Index(str(db)) as index:
+        after = index.neuron("0.3").to_dict()
+        assert [f.name for f in check_index(index) if not f.ok] == []
+        assert index.info["neighbours"]["k"] == 10
+    assert again.fingerprint == after["model"]["fingerprint"]
+    assert {key for key in after if before[key] != after[key]} == {"neighbours"}
 
 
 def test_a_large_model_has_neighbours_on_a_gpu_or_when_asked_for() -> None:

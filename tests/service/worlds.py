@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from neuronagent.service.options import BuildOptions
-from neuronagent.store.packing import unpack_array
+from neuronagent.store.blobs import unpack_statistics
 from tests import planted
 from tests.models.tiny_models import SPECS, save_tiny
 
@@ -63,7 +63,7 @@ def assert_same(found: Rows, expected: Rows) -> None:
             for column, value in theirs.items():
                 where = (table, column, ours, theirs)
                 if table == "combination" and column == "statistics":
-                    a, b = (unpack_array(row[column], np.float64) for row in (ours, theirs))
+                    a, b = (unpack_statistics([row[column]]) for row in (ours, theirs))
                     np.testing.assert_allclose(a, b, rtol=1e-12, atol=0, err_msg=str(where[:2]))
                 elif column.startswith("mass"):
                     same = (

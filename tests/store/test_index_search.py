@@ -27,6 +27,7 @@ from neuronagent.domain import (
 )
 from neuronagent.errors import UsageError
 from neuronagent.store import inverted, schema
+from neuronagent.store import search as search_module
 from neuronagent.store.engine import open_writer
 from neuronagent.store.explanations import add_explanation
 from neuronagent.store.inverted import vocabulary_kind
@@ -310,3 +311,26 @@ def test_the_papers_orders_are_read_from_an_index_without_sorting(index_file: Pa
         statement = f"EXPLAIN QUERY PLAN SELECT * FROM neuron ORDER BY {key} DESC NULLS LAST, layer, neuron LIMIT 20"
         plan = " ".join(row[3] for row in connection.execute(statement))
     assert f"ix_neuron_{key}" in plan
+
+
+def test_many_matches_are_found_in_the_order_of_few(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above a number of matches they are sorted out here, not by the database; layers were written out of order."""
+    made = make_index(layers=3, neurons=9, vocabulary=12)
+    made.write(target, [made.layers[2], made.layers[0], made.layers[1]])
+    one, two = (TokenCriterion(kind=vocabulary_kind(vector), token_ids=tuple(range(8))) for vector in VECTORS[:2])
+    queries = [
+        SearchQuery(tokens=tokens, io_classes=classes, sort=sort, descending=descending, limit=4)
+        for tokens in ((one,), (one, two))
+        for classes in ((), IO_CLASS_NAMES[:3])
+        for sort in ("neuron", "match", "kurtosis", "frequency_pm")
+        for descending in (False, True)
+    ]
+    with IndexReader.open(target) as reader:
+        few = [list(pages(reader, query)) for query in queries]
+        monkeypatch.setattr(search_module, "_FEW", 1)
+        for query, rows in zip(queries, few, strict=True):
+            assert list(pages(reader, query)) == rows
+    plain = [[row.neuron for row in rows] for query, rows in zip(queries, few, strict=True) if query.sort == "neuron"]
+    assert all(neurons in (sorted(neurons), sorted(neurons, reverse=True)) for neurons in plain)
+    assert min(map(len, few)) > 1
+    assert max(map(len, few)) > 12

@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, inspect
 from neuronagent.domain import COMBINATIONS, Explanation, NeuronId, Score, ScoreControl, Split
 from neuronagent.errors import IndexMismatchError, ModelError, NotAnIndexError, StorageError
 from neuronagent.store import engine as engines
+from neuronagent.store import schema
 from neuronagent.store.engine import open_writer
 from neuronagent.store.explanations import add_explanation, add_scores
 from neuronagent.store.reader import IndexReader
@@ -235,3 +236,12 @@ def test_the_same_index_is_the_same_file_bit_for_bit(tmp_path: Path) -> None:
 def test_an_index_needs_a_fingerprint(tmp_path: Path, made: Made) -> None:
     with pytest.raises(ValueError, match="fingerprint"):
         replace(made, info={}).write(tmp_path / "made.db")
+
+
+def test_indexes_that_are_built_last_are_all_there(tmp_path: Path, made: Made) -> None:
+    made.write(tmp_path / "made.db")
+    with closing(sqlite3.connect(tmp_path / "made.db")) as connection:
+        found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
+    wanted = {str(index.name) for table in schema.metadata.sorted_tables for index in table.indexes}
+    assert len(wanted) > 8
+    assert wanted <= found

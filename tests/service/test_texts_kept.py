@@ -1,0 +1,21 @@
+"""An open index keeps some texts in memory, never all."""
+
+from __future__ import annotations
+
+import pytest
+
+from neuronagent.domain import COMBINATIONS
+from neuronagent.service import lookup
+from neuronagent.service.lookup import Index
+from tests.known_index import world
+
+
+def test_examples_are_the_same_however_few_texts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    neurons = ("0.0", "0.3", "1.9")
+    with Index(str(world().db)) as index:
+        expected = [index.neuron(neuron).examples(c) for neuron in neurons for c in COMBINATIONS]
+    assert len({example.text_id for examples in expected for example in examples}) > 5
+    monkeypatch.setattr(lookup, "TEXTS_KEPT", 2)
+    with Index(str(world().db)) as index:
+        assert [index.neuron(neuron).examples(c) for neuron in neurons for c in COMBINATIONS] == expected
+        assert len(vars(index)["_texts"]) == 2
