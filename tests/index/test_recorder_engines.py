@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 import subprocess
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +24,7 @@ from neuronagent.index.state import LayerState
 from tests.index.engines import assert_same, new_recorder, padded_batches, record
 
 torch.set_num_threads(1)
+pytestmark = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
 
 _DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 _KERNELS = Path(kernel.__file__).parent

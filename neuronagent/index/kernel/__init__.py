@@ -30,7 +30,10 @@ def engine_for(
 def missing(device: torch.device) -> str | None:
     """Why recording on `device` will be slow, in words; None where the fused pass runs."""
     if device.type == "cpu" and cpu.compiled() is None:
-        return "no C++ compiler: recording takes several times longer; install g++ or clang"
+        return (
+            "no C++ compiler, or no room for what it makes in the cache folder: recording takes several times longer; "
+            "install g++ or clang"
+        )
     if device.type == "cuda" and cuda.compiled(device) is None:
         return "NVRTC or cuda-bindings is missing: recording takes several times longer; pip install cuda-bindings"
     if device.type not in ("cpu", "cuda"):
