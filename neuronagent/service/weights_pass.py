@@ -50,7 +50,7 @@ def weight_layers(
         sign = geometry.signs(weights.w_gate, weights.w_in, options.sign_convention)
         checking = DoubleChecking(len(sign), matrices[0].decodable)
         found = layer_weights(signed(weights, sign), sign, matrices, checking.watch)
-        roles = whole.layer_roles(layer, weights.w_out, found, matrices[0], checking)
+        roles = whole.layer_roles(layer, weights.w_out, found, checking)
         del weights  # before the next layer's are read
         yield layer, replace(found, roles=roles), recorded
         progress.advance(layer + 1)

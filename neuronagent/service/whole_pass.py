@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from neuronagent.index import neighbours, roles
 from neuronagent.index.roles import DoubleChecking, RoleNumbers
-from neuronagent.index.vocabulary import Columns
 from neuronagent.layout import LayerNeighbours, LayerRoles, LayerWeights, WholeModel
 from neuronagent.models.weights import ModelWeights
 from neuronagent.service.options import BuildOptions
@@ -32,22 +31,19 @@ class WholePass:
         self._model, self._options, self._progress = model, options, progress
         self._numbers: list[RoleNumbers] = []
         self._signs: list[NDArray[np.int8]] = []
-        # Each layer runs once for its keys: now, before W_U and W_E take up the memory for it.
+        # Now, before W_U, W_E and a layer take up the memory for it.
         self._keys = [] if model.no_attention_scores is not None else list(model.bos_keys())
-        self._dimensions: int | None = None
+        place = options.device if options.device.startswith("cuda") else "cpu"
+        self._basis = roles.null_space(model.unembedding().to(place)).clone()  # not a part of something larger
 
-    def layer_roles(
-        self, layer: int, w_out: torch.Tensor, found: LayerWeights, unembedding: Columns, checking: DoubleChecking
-    ) -> LayerRoles:
+    def layer_roles(self, layer: int, w_out: torch.Tensor, found: LayerWeights, checking: DoubleChecking) -> LayerRoles:
         """The numbers behind the roles of `layer`, the next one; `w_out` and `found` are signed."""
         scores = heads = shares = None
         directions = self._directions(layer)
         if directions is not None:
             scores, heads = roles.attention_scores(w_out, directions)
         if layer == self._model.n_layers - 1:
-            basis = roles.null_space(unembedding.matrix)
-            self._dimensions = basis.shape[1]
-            shares = roles.entropy_shares(w_out, basis)
+            shares = roles.entropy_shares(w_out, self._basis)
         moments = found.vocabulary_moments[:, 0, _OUT]
         self._numbers.append(
             RoleNumbers(
@@ -71,7 +67,9 @@ class WholePass:
     def result(self) -> WholeModel:
         """Roles and neighbours, when every layer has been seen."""
         reason = self._model.no_attention_scores
-        places, thresholds = roles.assign(self._numbers, entropy_dimensions=self._dimensions, attention_reason=reason)
+        places, thresholds = roles.assign(
+            self._numbers, entropy_dimensions=self._basis.shape[1], attention_reason=reason
+        )
         found = self._neighbours()
         return WholeModel(
             roles=dict(enumerate(places)),
