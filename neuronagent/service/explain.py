@@ -219,7 +219,7 @@ def ensure_explained(explainer: Explainer, target: str, neuron: NeuronId) -> Non
         NotFoundError: no such neuron.
         StorageError: the index cannot be written.
     """
-    scored = _scored(explainer, neuron)
+    scored = scored_combinations(explainer.reader, neuron, PROTOCOL)
     if _wanted(explainer, neuron) <= scored:
         return
     found = explainer.explain(neuron)
@@ -235,7 +235,7 @@ def ensure_explained(explainer: Explainer, target: str, neuron: NeuronId) -> Non
                 source="rule",
                 text=explained.text,
                 claims={**explained.rule.to_json(), "label": explained.rule.label(explainer.shapes)},
-                evidence_hash=_evidence_hash(explainer, neuron, c),
+                evidence_hash=evidence_hash(explainer.fingerprint, neuron, c, PROTOCOL),
                 prompt_version=PROTOCOL,
             )
             identifier = add_explanation(engine, stored)
@@ -246,7 +246,7 @@ def ensure_explained(explainer: Explainer, target: str, neuron: NeuronId) -> Non
 
 def is_explained(explainer: Explainer, neuron: NeuronId) -> bool:
     """Whether every combination that has enough examples has a scored rule of this protocol."""
-    return _wanted(explainer, neuron) <= _scored(explainer, neuron)
+    return _wanted(explainer, neuron) <= scored_combinations(explainer.reader, neuron, PROTOCOL)
 
 
 def _wanted(explainer: Explainer, neuron: NeuronId) -> set[SignCombination]:
@@ -255,15 +255,16 @@ def _wanted(explainer: Explainer, neuron: NeuronId) -> set[SignCombination]:
     return {c for c, e in evidence.combinations.items() if e.enough(Split.EXPLAIN) and e.enough(Split.TEST)}
 
 
-def _scored(explainer: Explainer, neuron: NeuronId) -> set[SignCombination]:
+def scored_combinations(reader: IndexReader, neuron: NeuronId, protocol: str) -> set[SignCombination]:
     """The combinations whose rule of this protocol is stored with its scores."""
     return {
         s.explanation.combination
-        for s in explainer.reader.explanations(neuron)
-        if s.explanation.source == "rule" and s.explanation.prompt_version == PROTOCOL and explainer.reader.scores(s.id)
+        for s in reader.explanations(neuron)
+        if s.explanation.source == "rule" and s.explanation.prompt_version == protocol and reader.scores(s.id)
     }
 
 
-def _evidence_hash(explainer: Explainer, neuron: NeuronId, combination: SignCombination) -> str:
-    parts = (explainer.fingerprint, str(neuron), combination.value, PROTOCOL)
+def evidence_hash(fingerprint: str, neuron: NeuronId, combination: SignCombination, protocol: str) -> str:
+    """Names what a rule of this protocol was learnt from."""
+    parts = (fingerprint, str(neuron), combination.value, protocol)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

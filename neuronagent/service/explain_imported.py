@@ -6,7 +6,6 @@ combinations, there is no base rate, and no `select` split on which a rule could
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 
@@ -26,7 +25,14 @@ from neuronagent.explain.scorers.detection import detection
 from neuronagent.explain.scorers.predictor import Predictor
 from neuronagent.explain.verdict import TOKEN_LIST_CONTROL
 from neuronagent.published import IMPORTED, PublishedNeuron
-from neuronagent.service.explain import RULE_JUDGE, WHICH_WINDOWS, Explained, seed_of
+from neuronagent.service.explain import (
+    RULE_JUDGE,
+    WHICH_WINDOWS,
+    Explained,
+    evidence_hash,
+    scored_combinations,
+    seed_of,
+)
 from neuronagent.store.engine import open_writer
 from neuronagent.store.explanations import add_explanation, add_scores
 from neuronagent.store.reader import IndexReader
@@ -178,7 +184,7 @@ def ensure_explained(explainer: ImportedExplainer, target: str, neuron: NeuronId
         NotFoundError: it was not imported.
         StorageError: the index cannot be written.
     """
-    evidence, scored = explainer.evidence(neuron), _scored(explainer, neuron)
+    evidence, scored = explainer.evidence(neuron), scored_combinations(explainer.reader, neuron, IMPORTED)
     if {c for c in COMBINATIONS if evidence.enough(c)} <= scored:
         return
     found = explainer.explain(neuron)
@@ -194,7 +200,7 @@ def ensure_explained(explainer: ImportedExplainer, target: str, neuron: NeuronId
                 source="rule",
                 text=explained.text,
                 claims={**claims, "protocol": IMPORTED, "background": BACKGROUND},
-                evidence_hash=_evidence_hash(explainer.fingerprint, neuron, c),
+                evidence_hash=evidence_hash(explainer.fingerprint, neuron, c, IMPORTED),
                 prompt_version=IMPORTED,
             )
             identifier = add_explanation(engine, stored)
@@ -213,16 +219,3 @@ def too_few(evidence: ImportedEvidence, combination: SignCombination) -> str:
         f"{sides[0]} examples to learn from and {sides[1]} to test on are left of what was published with its text; "
         f"{MINIMUM_LISTED} each are needed"
     )
-
-
-def _scored(explainer: ImportedExplainer, neuron: NeuronId) -> set[SignCombination]:
-    return {
-        s.explanation.combination
-        for s in explainer.reader.explanations(neuron)
-        if s.explanation.source == "rule" and s.explanation.prompt_version == IMPORTED and explainer.reader.scores(s.id)
-    }
-
-
-def _evidence_hash(fingerprint: str, neuron: NeuronId, combination: SignCombination) -> str:
-    parts = (fingerprint, str(neuron), combination.value, IMPORTED)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -76,7 +76,7 @@ def measure(model_folder: Path, text: str, max_tokens: int, token_budget: int | 
     recording = built.seconds["corpus"] + built.seconds["pass"]
     return {
         "tokens": built.tokens,
-        "bare seconds, before and after": first,
+        "bare seconds, before": first,
         "bare seconds, after": again,
         "recording ÷ bare": recording / bare,
         "end to end ÷ bare": whole / bare,

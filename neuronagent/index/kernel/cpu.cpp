@@ -146,14 +146,18 @@ void add_bins(const Layer &layer, const Histogram &histogram, Place place) {
         }
 }
 
-// Lanes j - LANES to j of a list from which what is below `key` has moved on by one place, and `entry` taken its own.
-Codes shifted(const int64 *list, const Codes &stays, const Codes &here, int64 entry, int64 from, int64 before) {
-    Codes now, moved;
-    std::memcpy(&now, list + from, sizeof(Codes));
-    if (from) std::memcpy(&moved, list + from - 1, sizeof(Codes));
-    else
-        for (int l = 0; l < LANES; ++l) moved[l] = l ? now[l - 1] : before;
-    return stays ? now : (here ? moved * 0 + entry : moved);
+Codes lanes(const int64 *list) {
+    Codes read;
+    std::memcpy(&read, list, sizeof(Codes));
+    return read;
+}
+
+// Each lane's neighbour in front, in a list read from place `from`; `first` comes before the list.
+Codes in_front(const int64 *list, int64 from, int64 first) {
+    if (from) return lanes(list + from - 1);
+    Codes read;
+    for (int l = 0; l < LANES; ++l) read[l] = l ? list[l - 1] : first;
+    return read;
 }
 
 // Puts an entry into its place if its key beats the last one; the key in the last place afterwards. `keys` may be the
@@ -163,14 +167,11 @@ int64 insert(int64 *list, int64 *keys, int64 k, int64 entry, int64 key) {
     int64 end = k;
     for (; end >= LANES; end -= LANES) {
         const int64 from = end - LANES;
-        Codes now, before;
-        std::memcpy(&now, keys + from, sizeof(Codes));
-        if (from) std::memcpy(&before, keys + from - 1, sizeof(Codes));
-        else
-            for (int l = 0; l < LANES; ++l) before[l] = l ? now[l - 1] : INT64_MAX;
+        const Codes now = lanes(keys + from), before = in_front(keys, from, INT64_MAX);
         const Codes stays = now >= key, here = before >= key;
         if (list != keys) {
-            const Codes entries = shifted(list, stays, here, entry, from, 0);
+            const Codes moved = in_front(list, from, 0);
+            const Codes entries = stays ? lanes(list + from) : (here ? now * 0 + entry : moved);
             std::memcpy(list + from, &entries, sizeof(Codes));
         }
         const Codes sorted = stays ? now : (here ? now * 0 + key : before);
