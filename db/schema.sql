@@ -54,6 +54,21 @@ CREATE TABLE index_info (
     PRIMARY KEY ("key")
 );
 
+CREATE TABLE judge_check (
+    id INTEGER NOT NULL,
+    model TEXT NOT NULL,
+    server TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    prompt_version TEXT NOT NULL,
+    auroc DOUBLE,
+    passed BOOLEAN NOT NULL,
+    details TEXT NOT NULL,
+    created VARCHAR(32) NOT NULL,
+    PRIMARY KEY (id)
+);
+
+CREATE INDEX ix_judge_check_model_server_prompt_version ON judge_check (model, server, prompt_version);
+
 CREATE TABLE layer (
     layer INTEGER NOT NULL,
     neurons INTEGER NOT NULL,
@@ -61,6 +76,24 @@ CREATE TABLE layer (
     baselines TEXT NOT NULL,
     PRIMARY KEY (layer)
 );
+
+CREATE TABLE llm_item (
+    request_hash VARCHAR(64) NOT NULL,
+    purpose VARCHAR(32) NOT NULL,
+    status VARCHAR(16) NOT NULL,
+    response TEXT NOT NULL,
+    prompt_tokens INTEGER,
+    completion_tokens INTEGER,
+    cost DOUBLE,
+    latency DOUBLE,
+    attempt INTEGER NOT NULL,
+    model TEXT NOT NULL,
+    server TEXT NOT NULL,
+    prompt_version TEXT NOT NULL,
+    created VARCHAR(32) NOT NULL,
+    PRIMARY KEY (request_hash)
+)
+ WITHOUT ROWID;
 
 CREATE TABLE neighbour (
     ordinal INTEGER NOT NULL,
@@ -183,6 +216,16 @@ CREATE TABLE trace (
     start INTEGER NOT NULL,
     "values" BLOB NOT NULL,
     PRIMARY KEY (layer, neuron, text_id)
+);
+
+CREATE TABLE traced_tokens (
+    layer INTEGER NOT NULL,
+    neuron INTEGER NOT NULL,
+    numbers BLOB NOT NULL,
+    "values" BLOB NOT NULL,
+    sets TEXT NOT NULL,
+    plan_version TEXT NOT NULL,
+    PRIMARY KEY (layer, neuron)
 );
 
 CREATE TABLE score (

@@ -135,6 +135,13 @@ class Split(Enum):
 SPLITS: tuple[Split, ...] = tuple(Split)
 
 
+class View(Enum):
+    """How much of a text is shown round a marked token: up to it (what the model had seen there), or also beyond it."""
+
+    CAUSAL = "causal"
+    FULL = "full"
+
+
 class Vector(Enum):
     """The three weight vectors of a gated neuron."""
 

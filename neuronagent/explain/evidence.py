@@ -37,7 +37,9 @@ from neuronagent.domain import (
     SignCombination,
     Split,
     Text,
+    View,
 )
+from neuronagent.explain.traced import TracedTokens
 from neuronagent.hashing import uniform_bits
 from neuronagent.layout import HISTOGRAM_EDGES, at_or_above, rare_edge
 
@@ -85,6 +87,22 @@ class Window:
         return self.text.token_ids[self.position + 1 : self.position + 1 + FOLLOWING]
 
     @property
+    def number(self) -> int:
+        """The corpus token number of the marked token."""
+        return self.text.first_token + self.position
+
+    def span(self, view: View) -> tuple[int, int]:
+        """The positions `[start, end)` of the text that are shown, BOS left out: never more than `WINDOW`.
+
+        In the full view the marked token is at a place of its own, which a hash of its number gives.
+        """
+        if view is View.CAUSAL:
+            return max(1, self.position + 1 - WINDOW), self.position + 1
+        place = int(uniform_bits("full view", np.array([self.number]))[0]) % WINDOW
+        start = max(1, min(self.position - place, len(self.text.token_ids) - WINDOW))
+        return start, min(start + WINDOW, len(self.text.token_ids))
+
+    @property
     def fingerprint(self) -> tuple[int, ...]:
         """The 16 tokens round the peak, by which near-duplicates are known."""
         return self.text.token_ids[max(0, self.position - _DUPLICATE) : self.position + _DUPLICATE]
@@ -125,11 +143,13 @@ class CombinationEvidence:
 
 @dataclass(frozen=True, kw_only=True)
 class NeuronEvidence:
-    """Everything known about one neuron; `random` are windows at uniformly random tokens of each split."""
+    """Everything known about one neuron; `random` are windows at uniformly random tokens of each split. `traced` are
+    the tokens at which the model itself was run for scoring; None where that has not been done."""
 
     record: NeuronRecord
     combinations: Mapping[SignCombination, CombinationEvidence]
     random: Mapping[Split, tuple[Window, ...]]
+    traced: TracedTokens | None = None
 
     @property
     def neuron(self) -> NeuronId:

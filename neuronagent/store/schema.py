@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The newest Alembic revision; `db/migrations/versions` ends with it, and `alembic_version` of an index holds it."""
 
 COMBINATION_SUFFIXES = ("pp", "pm", "mp", "mm")
@@ -188,6 +188,18 @@ trace = Table(
     Column("values", LargeBinary, nullable=False),
 )
 
+# Tokens at which a neuron was run for scoring: values at single tokens of many texts, one row per neuron.
+traced_tokens = Table(
+    "traced_tokens",
+    metadata,
+    Column("layer", Integer, primary_key=True, autoincrement=False),
+    Column("neuron", Integer, primary_key=True, autoincrement=False),
+    Column("numbers", LargeBinary, nullable=False),
+    Column("values", LargeBinary, nullable=False),
+    Column("sets", Text, nullable=False),  # JSON, explain.traced.TracedTokens.sets
+    Column("plan_version", Text, nullable=False),
+)
+
 # An index of numbers that were published elsewhere keeps them in tables of their own; those of computed numbers above
 # then stay empty.
 published_text = Table(
@@ -277,7 +289,42 @@ score_control = Table(
     Column("lift_hi", Double),
 )
 
-KEPT_TABLES = (explanation, score, score_control)
+# Every answer of a language model's server that was paid for: a question is never asked twice.
+llm_item = Table(
+    "llm_item",
+    metadata,
+    Column("request_hash", String(64), primary_key=True),  # sha256 of the canonical request
+    Column("purpose", String(32), nullable=False),
+    Column("status", String(16), nullable=False),  # explain.judging.Status
+    Column("response", Text, nullable=False),
+    Column("prompt_tokens", Integer),
+    Column("completion_tokens", Integer),
+    Column("cost", Double),
+    Column("latency", Double),
+    Column("attempt", Integer, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("server", Text, nullable=False),
+    Column("prompt_version", Text, nullable=False),
+    Column("created", String(32), nullable=False),
+    sqlite_with_rowid=False,
+)
+
+judge_check = Table(
+    "judge_check",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("server", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("prompt_version", Text, nullable=False),
+    Column("auroc", Double),  # the least over the concepts; null where it could not be scored
+    Column("passed", Boolean(create_constraint=False), nullable=False),
+    Column("details", Text, nullable=False),  # JSON, a row per concept
+    Column("created", String(32), nullable=False),
+    Index(None, "model", "server", "prompt_version"),
+)
+
+KEPT_TABLES = (explanation, score, score_control, llm_item, judge_check)
 """What people and servers worked for: building an index again must not lose these rows."""
 
 
