@@ -486,3 +486,8 @@ class Score:
     judge: str = "rule"
     n_failed: int = 0
     controls: tuple[ScoreControl, ...] = ()
+
+
+def judge_name(model: str, server: str, kind: str) -> str:
+    """What the scores of a judge call it: which model, where, and how it is asked."""
+    return f"{model} @ {server} ({kind})"

@@ -24,11 +24,14 @@ from neuronagent.cli import (
     demo,
     evolution,
     explain,
+    explanations,
     export,
     import_,
     index,
     info,
+    judge_check,
     merge,
+    score,
     search,
     serve,
     show,
@@ -69,9 +72,26 @@ def _begin(  # pyright: ignore[reportUnusedFunction]
         typer.echo(context.get_help())
 
 
-_COMMANDS = (index, merge, info, show, explain, search, check, compare, evolution, export, upgrade, serve, demo)
+_COMMANDS = (
+    index,
+    merge,
+    info,
+    show,
+    explain,
+    score,
+    judge_check,
+    search,
+    check,
+    compare,
+    evolution,
+    export,
+    upgrade,
+    serve,
+    demo,
+)
 for command in _COMMANDS:
     app.command(command.NAME)(command.command)
+app.add_typer(explanations.app, name=explanations.NAME)
 app.add_typer(import_.app, name=import_.NAME)
 
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neuronagent.cli import llm_options as asked
+from neuronagent.cli.batch_table import batch_view, print_batch, spent
+from neuronagent.cli.choosing import FEW, Selection, read_neurons
+from neuronagent.cli.llm_preview import agreed, lines, show_preview
 from neuronagent.cli.options import Db, Json
 from neuronagent.cli.output import page, print_json, say
+from neuronagent.cli.progress import terminal_progress
+from neuronagent.cli.tracing import ModelFolder, Trace, check_tracing, trace_first
 from neuronagent.domain import NeuronId, Quantity
-from neuronagent.errors import InputError, NotFoundError, UsageError
+from neuronagent.errors import BudgetError, LLMError, NeuronagentError, UsageError
 
 if TYPE_CHECKING:
+    from neuronagent.service.llm.campaign import CampaignReport
+    from neuronagent.service.llm.options import LLMOptions
     from neuronagent.service.lookup import Index
 
 NAME = "explain"
@@ -21,30 +29,180 @@ NAME = "explain"
 
 def command(
     neurons: Annotated[
-        list[str], typer.Argument(metavar="NEURON…", help="Neurons such as 31.9634, or @FILE with one per line.")
-    ],
+        list[str] | None, typer.Argument(metavar="NEURON…", help="Neurons such as 31.9634, or @FILE with one per line.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Examples per combination on the card.")] = 2,
+    io_class: Annotated[
+        list[str] | None,
+        typer.Option("--io-class", metavar="CLASS", help="Instead of names: a batch of all neurons of this IO class."),
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option("--layer", "--layers", metavar="LAYERS", help="… of these layers: 3, 0-5 or 0,2,7-9.")
+    ] = None,
+    role: Annotated[
+        list[str] | None, typer.Option("--role", metavar="ROLE", help="… of this functional role; see `search --help`.")
+    ] = None,
+    limit_neurons: Annotated[
+        int | None, typer.Option("--limit-neurons", min=1, metavar="N", help="… and of those only the first N.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes of a batch (default: one per core).")
+    ] = None,
+    model: ModelFolder = None,
+    trace: Trace = True,
+    llm: asked.Llm = None,
+    base_url: asked.BaseUrl = None,
+    judge: asked.JudgeName = None,
+    judge_url: asked.JudgeUrl = None,
+    candidates: asked.Candidates = None,
+    size: asked.Size = None,
+    scores: asked.Scores = None,
+    budget_tokens: asked.BudgetTokens = None,
+    budget: asked.BudgetMoney = None,
+    prices: asked.Prices = None,
+    concurrency: asked.Concurrency = None,
+    dry_run: asked.DryRun = False,
+    yes: asked.Yes = False,
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Explain neurons without a language model, score the explanations on held-out texts, and store both.
+    """Explain neurons, score the explanations on held-out texts beside controls, and store both.
 
-    What is stored already is shown as it is.
+    Without --llm by rules that are learnt from the examples, at no cost. What is stored already is shown as it is.
+    More than 8 neurons, or neurons chosen by --io-class, --layer or --role, are a batch: run again it goes on where it
+    was stopped, and ends with a table.
     """
-    wanted = read_neurons(neurons)
+    check_tracing(model, trace)
+    selection = Selection(io_classes=io_class or (), layers=layers, roles=role or (), limit=limit_neurons)
+    named = read_neurons(neurons) if neurons else []
+    if bool(named) == selection.given:
+        raise UsageError(
+            "neurons are named and chosen" if named else "no neuron is named",
+            remedy="name them (31.9634, @FILE) or choose them (--io-class, --layer, --role, --limit-neurons)",
+        )
+    options = _options(
+        llm, judge, dry_run, base_url=base_url, judge_url=judge_url, candidates=candidates, size=size,
+        scores=scores, budget_tokens=budget_tokens, budget=budget, prices=prices, concurrency=concurrency,
+    )  # fmt: skip
 
     from neuronagent.service.lookup import open_index
 
     with open_index(db) as index:
-        if not json:
-            print_cards(index, wanted, limit=limit, db=db)
+        wanted = selection.neurons(index) if selection.given else named
+        batch = not index.is_imported and (selection.given or len(wanted) > FEW)
+        if options is not None and not _previewed(index, wanted, options, dry_run, yes or not batch, json):
             return
-        found: list[dict[str, Any]] = []
-        for place, neuron in enumerate(wanted):
-            found.append(index.explain(neuron))
-            _say_place(place, wanted)
-    one = len(neurons) == 1 and not neurons[0].startswith("@")
-    print_json(found[0] if one else found)
+        trace_first(index, wanted, model=model, trace=trace)
+        if batch:
+            _batch(index, wanted, options, workers, json, db)
+            return
+        asked_for = _ask(index, wanted, options) if options else _Asked(done=wanted)
+        one = len(neurons or ()) == 1 and not (neurons or [""])[0].startswith("@")
+        if asked_for.done:
+            _show(index, asked_for.done, limit, json, db, alone=one)
+        asked_for.settle()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What came of asking a language model: the neurons that are done, what it took, and why it ended early."""
+
+    done: Sequence[NeuronId]
+    campaign: CampaignReport | None = None
+    problem: NeuronagentError | None = None
+
+    def settle(self) -> None:
+        """Say what it took, and fail where it failed."""
+        if self.campaign is not None:
+            say(spent(self.campaign))
+        if self.problem is not None:
+            raise self.problem
+
+
+def _options(llm: str | None, judge: str | None, dry_run: bool, **given: Any) -> LLMOptions | None:
+    """What language models are asked for; None for none.
+
+    Raises:
+        UsageError: a judge without a writer, or a dry run of nothing.
+    """
+    if judge and not llm:
+        raise UsageError(
+            "--judge reads texts, and there is nobody who writes them",
+            remedy="name a writer with --llm, or score what is stored with `neuronagent score`",
+        )
+    options = asked.read_options(llm=llm, judge=judge, **given)
+    if dry_run and options is None:
+        raise UsageError("--dry-run says what a language model would cost, and none is named", remedy="name one: --llm")
+    return options
+
+
+def _previewed(
+    index: Index, wanted: Sequence[NeuronId], options: LLMOptions, dry_run: bool, yes: bool, json: bool
+) -> bool:
+    """Say what it will cost; whether to go on, which a dry run does not."""
+    from neuronagent.service.llm.preview import preview
+
+    with terminal_progress() as progress:
+        expected = preview(index, wanted, options, progress)
+    if dry_run:
+        show_preview(expected, json=json)
+        return False
+    for line in lines(expected):
+        say(line)
+    agreed(expected, yes=yes)
+    return True
+
+
+def _ask(index: Index, wanted: Sequence[NeuronId], options: LLMOptions) -> _Asked:
+    """Have the neurons explained; where that ends early, those that are done."""
+    from neuronagent.service.llm.campaign import explain_neurons
+
+    done: list[NeuronId] = []
+    try:
+        with terminal_progress() as progress:
+            campaign = explain_neurons(index, wanted, options, progress, done.append)
+    except (LLMError, BudgetError) as error:
+        return _Asked(done=done, problem=error)
+    return _Asked(done=done, campaign=campaign)
+
+
+def _batch(
+    index: Index,
+    wanted: Sequence[NeuronId],
+    options: LLMOptions | None,
+    workers: int | None,
+    json: bool,
+    db: str | None,
+) -> None:
+    """Explain many neurons and print one table, also where a language model ended it early."""
+    from neuronagent.service import views
+    from neuronagent.service.batch import explain_batch, report
+
+    with terminal_progress() as progress:
+        reports = {"rule": explain_batch(index.target, wanted, workers=workers, progress=progress)}
+    outcome = _Asked(done=wanted)
+    if options is not None:
+        outcome = _ask(index, wanted, options)
+        reports = {"llm": report(index.reader, wanted, source="llm"), **reports}
+    if json:
+        print_json(batch_view(reports, outcome.campaign))
+    else:
+        with page() as out:
+            print_batch(out, views.model_view(index), reports, outcome.campaign, db)
+    if outcome.problem is not None:
+        raise outcome.problem
+
+
+def _show(index: Index, neurons: Sequence[NeuronId], limit: int, json: bool, db: str | None, *, alone: bool) -> None:
+    """A card for each neuron, or JSON: of a single neuron that was named `alone` one object."""
+    if not json:
+        print_cards(index, neurons, limit=limit, db=db)
+        return
+    found: list[dict[str, Any]] = []
+    for place, neuron in enumerate(neurons):
+        found.append(index.explain(neuron))
+        _say_place(place, neurons)
+    print_json(found[0] if alone else found)
 
 
 def print_cards(index: Index, neurons: Sequence[NeuronId], *, limit: int, db: str | None) -> None:
@@ -80,29 +238,3 @@ def _print_imported(index: Index, neuron: NeuronId, place: int, limit: int, db: 
 def _say_place(place: int, neurons: Sequence[NeuronId]) -> None:
     if len(neurons) > 1:
         say(f"{place + 1} of {len(neurons)}: {neurons[place]}")
-
-
-def read_neurons(given: list[str]) -> list[NeuronId]:
-    """The neurons named on the command line and in `@FILE`s, each once, in their order.
-
-    Raises:
-        UsageError: no neuron's name, or no name at all.
-        NotFoundError, InputError: a file that is not there, or is no text.
-    """
-    names = [name for argument in given for name in (_lines(argument[1:]) if argument.startswith("@") else [argument])]
-    if not names:
-        raise UsageError("there is no neuron in " + ", ".join(given), remedy="write one per line, such as 31.9634")
-    return list(dict.fromkeys(NeuronId.parse(name) for name in names))
-
-
-def _lines(name: str) -> list[str]:
-    """The lines of a file; what follows # is a comment."""
-    path = Path(name).expanduser()
-    try:
-        content = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise NotFoundError(f"{name or '@'} is no file", remedy="write @FILE with one neuron per line") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name} is no text in UTF-8", remedy="write one neuron per line") from error
-    stripped = (line.partition("#")[0].strip() for line in content.splitlines())
-    return [line for line in stripped if line]

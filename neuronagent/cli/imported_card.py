@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from neuronagent.cli import card, explain_card, text
+from neuronagent.cli import card, scores_card, text
 from neuronagent.domain import QUANTITIES, Quantity, SignCombination
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def print_explanation(out: Console, view: View, shown: View, limit: int, db: str
         table.add_row(*card.cells(text.name(SignCombination(name)), text.percent(own["frequency"]), label))
     out.print(table)
     out.print()
-    explain_card.how_sure(out, view["combinations"], against="vs weak, same texts")
+    scores_card.how_sure(out, view["combinations"], against="vs weak, same texts")
     out.print()
-    out.print(explain_card.told_apart(view["cross_combination"]))
+    out.print(scores_card.told_apart(view["cross_combination"]))
     note = "Listed tokens are the strongest of a whole corpus; weaker ones were not published and may look different."
     out.print(Text(f"No rule was checked before the test: a published list has no select split. {note}", style="dim"))
     for name, own in shown["combinations"].items():

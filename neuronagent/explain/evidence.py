@@ -20,7 +20,7 @@ and enters no set.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -39,7 +39,7 @@ from neuronagent.domain import (
     Text,
     View,
 )
-from neuronagent.explain.traced import TracedTokens
+from neuronagent.explain.traced import PLAN_VERSION, Sets, TracedTokens
 from neuronagent.hashing import uniform_bits
 from neuronagent.layout import HISTOGRAM_EDGES, at_or_above, rare_edge
 
@@ -57,6 +57,20 @@ class Corpus(Protocol):
     def neuron(self, neuron: NeuronId) -> NeuronRecord: ...
     def text(self, text_id: int) -> Text: ...
     def locate(self, token_number: int) -> tuple[int, int]: ...
+    def traced_tokens(self, neuron: NeuronId) -> StoredTokens | None: ...
+
+
+class StoredTokens(Protocol):
+    """Traced tokens as an index keeps them; `plan_version` says which plan chose them."""
+
+    @property
+    def numbers(self) -> NDArray[np.int64]: ...
+    @property
+    def values(self) -> NDArray[np.float32]: ...
+    @property
+    def sets(self) -> Sets: ...
+    @property
+    def plan_version(self) -> str: ...
 
 
 class Strength(Enum):
@@ -69,12 +83,16 @@ class Strength(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A token of the corpus where the neuron's `combination` and `post` are known, and the text that it is in."""
+    """A token of the corpus where the neuron's `combination` and `post` are known, and the text that it is in.
+
+    `shown` is what the full view shows where it is not for the marked token to say.
+    """
 
     text: Text
     position: int
     combination: SignCombination
     post: float
+    shown: tuple[int, int] | None = None
 
     @property
     def before(self) -> tuple[int, ...]:
@@ -98,6 +116,8 @@ class Window:
         """
         if view is View.CAUSAL:
             return max(1, self.position + 1 - WINDOW), self.position + 1
+        if self.shown is not None:
+            return self.shown
         place = int(uniform_bits("full view", np.array([self.number]))[0]) % WINDOW
         start = max(1, min(self.position - place, len(self.text.token_ids) - WINDOW))
         return start, min(start + WINDOW, len(self.text.token_ids))
@@ -105,7 +125,12 @@ class Window:
     @property
     def fingerprint(self) -> tuple[int, ...]:
         """The 16 tokens round the peak, by which near-duplicates are known."""
-        return self.text.token_ids[max(0, self.position - _DUPLICATE) : self.position + _DUPLICATE]
+        return fingerprint(self.text, self.position)
+
+
+def fingerprint(text: Text, position: int) -> tuple[int, ...]:
+    """The 16 tokens round a position of a text."""
+    return text.token_ids[max(0, position - _DUPLICATE) : position + _DUPLICATE]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,12 +169,16 @@ class CombinationEvidence:
 @dataclass(frozen=True, kw_only=True)
 class NeuronEvidence:
     """Everything known about one neuron; `random` are windows at uniformly random tokens of each split. `traced` are
-    the tokens at which the model itself was run for scoring; None where that has not been done."""
+    the tokens at which the model itself was run for scoring, None where that has not been done; `further` are the
+    windows of its `sets`."""
 
     record: NeuronRecord
     combinations: Mapping[SignCombination, CombinationEvidence]
     random: Mapping[Split, tuple[Window, ...]]
     traced: TracedTokens | None = None
+    further: Mapping[Split, Mapping[SignCombination, Mapping[str, tuple[Window, ...]]]] = field(
+        default_factory=dict[Split, Mapping[SignCombination, Mapping[str, tuple[Window, ...]]]]
+    )
 
     @property
     def neuron(self) -> NeuronId:
@@ -204,7 +233,32 @@ def gather(corpus: Corpus, neuron: NeuronId, *, salt: str) -> NeuronEvidence:
             sampled={s: tuple(read(c, e) for e in own.uniform[s] + own.weighted[s]) for s in SPLITS},
         )
     random = {split: _random(record, split, read, salt) for split in SPLITS}
-    return NeuronEvidence(record=record, combinations=combinations, random=random)
+    stored = corpus.traced_tokens(neuron)
+    if stored is None or stored.plan_version != PLAN_VERSION:
+        return NeuronEvidence(record=record, combinations=combinations, random=random)
+    traced = TracedTokens(numbers=stored.numbers, values=stored.values, sets=stored.sets)
+    return NeuronEvidence(
+        record=record, combinations=combinations, random=random, traced=traced, further=_further(traced, read)
+    )
+
+
+def _further(
+    traced: TracedTokens, read: _WindowReader
+) -> dict[Split, dict[SignCombination, dict[str, tuple[Window, ...]]]]:
+    """The windows of the sets of traced tokens. A token with an exact zero is in no combination, and no item."""
+
+    def windows(numbers: Iterable[int]) -> Iterable[Window]:
+        for number in numbers:
+            found = traced.at(number)
+            if found is not None and found[0] is not None:
+                yield read(found[0], ListEntry(found[1], number))
+
+    return {
+        split: {
+            c: {name: tuple(windows(numbers)) for name, numbers in sets.items()} for c, sets in by_combination.items()
+        }
+        for split, by_combination in traced.sets.items()
+    }
 
 
 class _WindowReader:

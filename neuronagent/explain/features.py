@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from neuronagent.domain import token_text
 NEARBY = 5
 """How many tokens before the marked one `nearby` looks at."""
 _REPEAT = 64
+_TEXTS_KEPT = 2048
 
 _TOKEN_SHAPES: dict[str, re.Pattern[str]] = {
     "a number": re.compile(r"\s*\d+\s*"),
@@ -52,12 +53,21 @@ class TokenShapes:
 
     def __init__(self, tokens: Sequence[bytes | None]) -> None:
         self.text = [token_text(token) for token in tokens]
+        self._places: dict[int, tuple[Sequence[int], NDArray[np.uint8]]] = {}
 
-    def among(self, tokens: tuple[tuple[int, ...], ...]) -> NDArray[np.bool_]:
-        """`[V + 1]`: which ids are in a set; the last place, that of id −1, is never."""
-        table = np.zeros(len(self.text) + 1, dtype=np.bool_)
-        table[[t for (t,) in tokens]] = True
-        return table
+    def places(self, ids: Sequence[int]) -> NDArray[np.uint8]:
+        """For each token of a text, bit i says whether `PLACES[i]` holds there. Kept for the texts asked for lately."""
+        # By identity: comparing or hashing a long text would cost as much as this saves. A text that is kept here keeps
+        # its identity to itself.
+        known = self._places.pop(id(ids), None)
+        if known is None:
+            while len(self._places) >= _TEXTS_KEPT:
+                del self._places[next(iter(self._places))]
+            everywhere = Positions.of_texts([ids], self)
+            held = np.stack([everywhere.place(name) for name in PLACES])
+            known = ids, np.packbits(held, axis=0, bitorder="little")[0]
+        self._places[id(ids)] = known
+        return known[1]
 
     @cached_property
     def tables(self) -> dict[str, NDArray[np.bool_]]:
@@ -87,6 +97,8 @@ class TokenShapes:
 class Positions:
     """Positions of the corpus at which conditions can be tested: all of some texts, or chosen ones.
 
+    What is asked of them twice is computed once.
+
     `back(step)` are the ids `step` tokens before each position (0: there), −1 where the text had not begun.
     """
 
@@ -97,8 +109,8 @@ class Positions:
         place: Callable[[str], NDArray[np.bool_]],
     ) -> None:
         self.shapes = shapes
-        self.back = lru_cache(maxsize=None)(back)
-        self.place = lru_cache(maxsize=None)(place)
+        self.back = cache(back)
+        self.place = cache(place)
 
     @classmethod
     def of_texts(cls, texts: Sequence[Sequence[int]], shapes: TokenShapes) -> Positions:
@@ -113,6 +125,22 @@ class Positions:
             return np.where(source >= starts, ids[np.maximum(source, 0)], -1)
 
         return cls(shapes, back, places.compute)
+
+    @classmethod
+    def chosen(cls, where: Sequence[tuple[Sequence[int], int]], shapes: TokenShapes) -> Positions:
+        """Single positions, each with the token ids of its text: no more of a text is read than a condition needs."""
+
+        def back(step: int) -> NDArray[np.int64]:
+            return np.array([ids[p - step] if p >= step else -1 for ids, p in where], dtype=np.int64)
+
+        @cache
+        def places() -> NDArray[np.uint8]:
+            return np.array([shapes.places(ids)[p] for ids, p in where], dtype=np.uint8)
+
+        def place(name: str) -> NDArray[np.bool_]:
+            return (places() >> PLACES.index(name)) & 1 == 1
+
+        return cls(shapes, back, place)
 
     def at(self, chosen: NDArray[np.int64]) -> Positions:
         """Some of these positions, by number."""
@@ -180,14 +208,13 @@ class Condition:
     def holds(self, at: Positions) -> NDArray[np.bool_]:
         """Whether it is true, at each position."""
         if self.kind == "token":
-            return at.shapes.among(self.tokens)[at.back(0)]
+            return _among(at.back(0), self.tokens)
         if self.kind == "previous":
-            return at.shapes.among(self.tokens)[at.back(1)]
+            return _among(at.back(1), self.tokens)
         if self.kind == "pair":
             return np.logical_or.reduce([(at.back(1) == a) & (at.back(0) == b) for a, b in self.tokens])
         if self.kind == "nearby":
-            wanted = at.shapes.among(self.tokens)
-            return np.logical_or.reduce([wanted[at.back(step)] for step in range(1, NEARBY + 1)])
+            return np.logical_or.reduce([_among(at.back(step), self.tokens) for step in range(1, NEARBY + 1)])
         if self.kind == "shape":
             return at.shapes.tables[self.name][at.back(0)]
         if self.kind == "previous shape":
@@ -213,6 +240,11 @@ class Condition:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Condition:
         return cls(kind=data["kind"], tokens=tuple(tuple(t) for t in data["tokens"]), name=data["name"])
+
+
+def _among(ids: NDArray[np.int64], tokens: tuple[tuple[int, ...], ...]) -> NDArray[np.bool_]:
+    """Which of `ids` are in a set; id −1 is in none."""
+    return (np.array(tokens, dtype=np.int64).reshape(-1, 1) == ids).any(axis=0)
 
 
 def quote(token: str) -> str:

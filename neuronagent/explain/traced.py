@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from neuronagent.domain import COMBINATIONS, QUANTITIES, Quantity, SignCombination, Split
 
+PLAN_VERSION = "trace-v1"
+"""Changes whenever the same index would have other tokens traced (`trace_plan`); older ones are then not used."""
+
 _POST, _X_IN, _X_GATE = (QUANTITIES.index(q) for q in (Quantity.POST, Quantity.X_IN, Quantity.X_GATE))
 
 Sets = Mapping[Split, Mapping[SignCombination, Mapping[str, tuple[int, ...]]]]

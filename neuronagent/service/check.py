@@ -19,7 +19,7 @@ from neuronagent.service.check_inverted import InvertedCheck
 from neuronagent.service.check_neighbours import check_neighbours
 from neuronagent.service.check_recorded import check_recorded
 from neuronagent.service.check_roles import RoleCheck
-from neuronagent.service.check_traces import check_computed_traces
+from neuronagent.service.check_traces import check_computed_traces, check_traced_tokens
 from neuronagent.service.check_weights import check_weights
 from neuronagent.service.ledger import Finding, Ledger
 from neuronagent.service.lookup import Index
@@ -47,6 +47,7 @@ def check_index(index: Index, model_folder: str | None = None, progress: Progres
         return list(ledger.findings.values())
     _check_computed(index, ledger, progress)
     check_computed_traces(index, ledger)
+    check_traced_tokens(index, ledger)
     if model_folder is not None:
         from neuronagent.service.recheck import check_live
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.domain import LISTED, QUANTITIES, Quantity
+from neuronagent.domain import LISTED, QUANTITIES, ListEntry, NeuronRecord, Quantity
+from neuronagent.errors import NotFoundError, StorageError
+from neuronagent.explain.evidence import NeuronEvidence, Strength, gather
+from neuronagent.explain.items import N2, SAME_TEXTS
 from neuronagent.importers.gluscope_example import ACTIVATIONS
 from neuronagent.published import Trace
 from neuronagent.service.ledger import Ledger
@@ -13,6 +18,7 @@ from neuronagent.service.lookup import Index
 
 RELATIVE, ABSOLUTE = 1e-3, 1e-4
 """How far float32 values of different runs may be apart."""
+_READABLE = "traced tokens can be read"
 _POST, _X_IN, _X_GATE, _ACT = (
     QUANTITIES.index(q) for q in (Quantity.POST, Quantity.X_IN, Quantity.X_GATE, Quantity.ACT)
 )
@@ -40,6 +46,65 @@ def check_computed_traces(index: Index, ledger: Ledger) -> None:
                     holds = abs(found - value) <= RELATIVE * abs(value) + ABSOLUTE
                     where = f"{neuron} text {text} position {position} {quantity.value}"
                     ledger("listed values are those of the trace", holds, where, value, found)
+
+
+def check_traced_tokens(index: Index, ledger: Ledger) -> None:
+    """Check the tokens that neurons were run on for scoring, against the neuron's lists and samples, and that what is
+    to be an item is one: weak, in the split, with the token of a peak where it should have that.
+
+    Raises:
+        StorageError: the index cannot be read.
+    """
+    for neuron in index.reader.plan_versions():
+        try:
+            evidence = gather(index.reader, neuron, salt=str(index.info["salt"]))
+        except (StorageError, NotFoundError) as error:  # a damaged row, or one about tokens that do not exist
+            ledger(_READABLE, False, str(neuron), error)
+            continue
+        ledger(_READABLE, True, str(neuron))
+        if evidence.traced is None:  # of an earlier version, which nothing reads
+            continue
+        numbers, values = evidence.traced.numbers, evidence.traced.values.astype(np.float64)
+        inside = not len(numbers) or (numbers[0] > 0 and numbers[-1] < int(index.info["corpus"]["tokens"]))
+        ledger("traced tokens lie in the corpus", bool(inside and (np.diff(numbers) > 0).all()), str(neuron))
+        function = ACTIVATIONS.get(str(index.info["model"]["activation"]))
+        if function is not None:
+            holds = _close(values[:, _ACT], function(values[:, _X_GATE]))
+            ledger("act is the model's activation of x_gate", holds, str(neuron))
+        for quantity, entry in _recorded(evidence.record):
+            place = int(evidence.traced.places(np.array([entry.token_number]))[0])
+            if place >= 0:
+                found = float(values[place, QUANTITIES.index(quantity)])
+                holds = abs(found - entry.value) <= RELATIVE * abs(entry.value) + ABSOLUTE
+                where = f"{neuron} token {entry.token_number} {quantity.value}"
+                ledger("listed values are those at traced tokens", holds, where, entry.value, found)
+        _check_items(evidence, ledger)
+
+
+def _recorded(record: NeuronRecord) -> Iterator[tuple[Quantity, ListEntry]]:
+    """Every value that the index has of a neuron, and of what."""
+    for own in record.combinations.values():
+        for lists in (own.post_by_split, own.uniform, own.weighted):
+            yield from ((Quantity.POST, entry) for entries in lists.values() for entry in entries)
+        for quantity in (Quantity.X_IN, Quantity.X_GATE):
+            yield from ((quantity, entry) for entry in own.top[quantity])
+
+
+def _check_items(evidence: NeuronEvidence, ledger: Ledger) -> None:
+    for split, by_combination in evidence.further.items():
+        for c, sets in by_combination.items():
+            own = evidence.combinations[c]
+            peaks = {window.text.token_ids[window.position] for window in own.strong[split]}
+            texts = {window.text.text_id for window in own.strong[split]}
+            for name, windows in sets.items():
+                for window in windows:
+                    where = f"{evidence.neuron} {c.value} {name} token {window.number}"
+                    weak, within = own.strength(window) is Strength.WEAK, window.text.split is split
+                    ledger("items that need the model are weak", weak, where, window.post)
+                    ledger("items lie in their split", within and window.position > 0, where)
+                    fits = (window.text.text_id in texts) == (name == SAME_TEXTS)
+                    fits = fits and (name != N2 or window.text.token_ids[window.position] in peaks)
+                    ledger("items have the token or the text of a peak that makes them items", fits, where)
 
 
 def check_trace(trace: Trace, activation: str, length: int | None, ledger: Ledger, where: str) -> None:

@@ -10,34 +10,33 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.domain import COMBINATIONS, Explanation, NeuronId, Score, SignCombination, Split
+from neuronagent.domain import COMBINATIONS, Explanation, NeuronId, Score, SignCombination, Split, View
 from neuronagent.errors import UsageError
-from neuronagent.explain import describe, rules
-from neuronagent.explain.background import Background, corpus_positions, positions_of
-from neuronagent.explain.evidence import CombinationEvidence, NeuronEvidence, Window, gather
+from neuronagent.explain import describe, items, rules
+from neuronagent.explain.background import Background, corpus_positions
+from neuronagent.explain.brief import Brief, brief
+from neuronagent.explain.evidence import NeuronEvidence, Window, gather
 from neuronagent.explain.features import Positions, TokenShapes
-from neuronagent.explain.items import item_sets, spread
-from neuronagent.explain.rules import RuleExplanation
-from neuronagent.explain.scorers import cross_combination, predictor
+from neuronagent.explain.rules import NeuronRules, RuleExplanation
+from neuronagent.explain.scorers import cross_combination
 from neuronagent.explain.scorers.base_rate import base_rate
-from neuronagent.explain.scorers.detection import detection
-from neuronagent.explain.scorers.predictor import Predictor
+from neuronagent.explain.scorers.judged_base_rate import judged_base_rate
 from neuronagent.explain.statistics import Interval
-from neuronagent.explain.verdict import TOKEN_LIST_CONTROL
+from neuronagent.service.scoring import Plan, RuleVoice, Said, Voice, score, seed_of
 from neuronagent.store.engine import open_writer
 from neuronagent.store.explanations import add_explanation, add_scores
 from neuronagent.store.reader import IndexReader
-from neuronagent.store.search import SearchQuery
 
-PROTOCOL = "rule-v1"
+PROTOCOL = "rule-v2"
 """Changes whenever the same index would give another text or another score."""
-RULE_JUDGE = "rule"
-WHICH_WINDOWS = 20
+TRACED = "+traced"
+"""What a protocol's name ends with where the model was run for the items that need it."""
 _CONTROL_CANDIDATES = 5
 
 
@@ -56,11 +55,15 @@ class _CachedTexts:
 
     def __init__(self, reader: IndexReader) -> None:
         self.neuron, self.locate = reader.neuron, reader.locate
+        self.traced_tokens = reader.traced_tokens
         self.text = lru_cache(maxsize=4096)(reader.text)
 
 
 class Explainer:
-    """The deterministic explainer over one index. Not safe to share between threads."""
+    """The deterministic explainer over one index, and the items that its neurons are scored on (`scoring.Units`).
+
+    Not safe to share between threads.
+    """
 
     def __init__(self, reader: IndexReader) -> None:
         """Raises `UsageError` if the index has no examples to explain."""
@@ -76,9 +79,16 @@ class Explainer:
         self.fingerprint: str = info["fingerprint"]
         self.evidence = lru_cache(maxsize=512)(self._evidence)
         self.rules = lru_cache(maxsize=512)(self._rules)
+        self.like = lru_cache(maxsize=2048)(self._like)
+        self.frequencies = cache(reader.frequencies)
+
+    @property
+    def shapes(self) -> TokenShapes:
+        """The token ids of the index, as text and shapes."""
+        return self._shapes
 
     @cached_property
-    def shapes(self) -> TokenShapes:
+    def _shapes(self) -> TokenShapes:
         vocabulary = len(self.reader.token_counts(Split.TEST))
         return TokenShapes(self.reader.token_bytes(range(vocabulary)))
 
@@ -96,15 +106,19 @@ class Explainer:
         """Tokens of the test split, position 0 left out."""
         return int(self.reader.token_counts(Split.TEST).sum())
 
-    def _evidence(self, neuron: NeuronId) -> NeuronEvidence:
-        return gather(self._corpus, neuron, salt=self.salt)
+    @cached_property
+    def token_counts(self) -> NDArray[np.int64]:
+        """How often each token id occurs in the explain split `[V]`."""
+        return self.reader.token_counts(Split.EXPLAIN)
 
-    def _rules(self, neuron: NeuronId) -> Mapping[SignCombination, RuleExplanation | None]:
-        evidence = self.evidence(neuron)
-        return {c: rules.explain_combination(evidence, c, self.background) for c in COMBINATIONS}
+    def protocol(self, neuron: NeuronId) -> str:
+        """The protocol that the neuron is scored under: with more items where it was traced."""
+        return PROTOCOL + (TRACED if self.evidence(neuron).traced is not None else "")
 
-    def predictor(self, rule: RuleExplanation) -> Predictor:
-        return lambda windows: rule.predict(positions_of(windows, self.shapes))
+    def forget(self, neurons: Sequence[NeuronId]) -> None:
+        """Read these neurons anew: they have been traced since."""
+        if neurons:
+            self.evidence.cache_clear()
 
     def explain(self, neuron: NeuronId) -> dict[SignCombination, Explained]:
         """Text and scores for each combination; reads `test`, writes nothing.
@@ -112,104 +126,117 @@ class Explainer:
         Raises:
             NotFoundError: no such neuron.
         """
-        evidence, found = self.evidence(neuron), self.rules(neuron)
-        cross = self._cross(evidence, found, Split.TEST)
-        result: dict[SignCombination, Explained] = {}
-        for c in COMBINATIONS:
-            rule = found[c]
-            if rule is None or not evidence.combinations[c].enough(Split.TEST):
-                result[c] = Explained(combination=c, rule=None, text="", scores=())
-                continue
-            writes = [entry.token for entry in describe.written_tokens(evidence.record, c)]
-            result[c] = Explained(
-                combination=c,
-                rule=rule,
-                text=rules.phrase(rule, self.shapes, writes, c.write_sign),
-                scores=tuple(self._scores(evidence, rule) + cross.get(c, [])),
-            )
-        return result
+        said = self.said(neuron)
+        scores = score(self, neuron, said, RuleVoice(self.shapes), Plan())
+        nothing = {c: Explained(combination=c, rule=None, text="", scores=()) for c in COMBINATIONS}
+        return nothing | {
+            c: Explained(combination=c, rule=own.rule, text=own.text, scores=tuple(scores[c]))
+            for c, own in said.items()
+        }
+
+    def said(self, neuron: NeuronId) -> dict[SignCombination, Said]:
+        """What the rules say of each combination that has enough examples to learn from and to be scored on."""
+        record, wanted = self.evidence(neuron).record, self.wanted(neuron)
+        said: dict[SignCombination, Said] = {}
+        for c, rule in self.rules(neuron).items():
+            if rule is not None and c in wanted:
+                writes = [entry.token for entry in describe.written_tokens(record, c)]
+                said[c] = Said(text=rules.phrase(rule, self.shapes, writes, c.write_sign), rule=rule)
+        return said
 
     def told_apart(self, neuron: NeuronId, split: Split = Split.SELECT) -> Interval | None:
         """How often a strong window goes to the right one of the neuron's rules; None below two combinations."""
-        return cross_combination.overall(self._cross(self.evidence(neuron), self.rules(neuron), split))
+        voice, n = RuleVoice(self.shapes), Plan().sizes.positive
+        found = {
+            c: rule
+            for c, rule in self.rules(neuron).items()
+            if rule is not None and self.evidence(neuron).combinations[c].enough(split)
+        }
+        subjects = {c: voice.subject(Said(text="", rule=rule)) for c, rule in found.items()}
+        windows = {c: self.strong(neuron, c, split, n) for c in found}
+        return cross_combination.overall(
+            cross_combination.cross_combination(
+                subjects, windows, split=split, seed=seed_of(neuron, None), judge=voice.judge
+            )
+        )
 
-    def _scores(self, evidence: NeuronEvidence, rule: RuleExplanation) -> list[Score]:
-        c, split = rule.combination, Split.TEST
-        own, predict, seed = evidence.combinations[c], self.predictor(rule), seed_of(evidence.neuron, c)
+    # What scoring asks of an index
 
-        def token_list(windows: Sequence[Window]) -> NDArray[np.float64]:
-            return rule.predict_tokens(positions_of(windows, self.shapes))
+    def wanted(self, neuron: NeuronId) -> set[SignCombination]:
+        """The combinations with enough examples to explain and to score."""
+        evidence = self.evidence(neuron)
+        return {c for c, e in evidence.combinations.items() if e.enough(Split.EXPLAIN) and e.enough(Split.TEST)}
 
-        scores = detection(
-            predict,
-            item_sets(evidence, c, split),
-            self._controls(evidence, c),
-            {TOKEN_LIST_CONTROL: token_list},
+    def items(
+        self, neuron: NeuronId, c: SignCombination, split: Split, view: View, sizes: items.ItemSizes
+    ) -> items.ItemSets:
+        return items.item_sets(self.evidence(neuron), c, split, sizes, view)
+
+    def strong(self, neuron: NeuronId, c: SignCombination, split: Split, n: int) -> Sequence[Window]:
+        return items.spread(self.evidence(neuron).combinations[c].strong[split], n)
+
+    def fuzzed(
+        self, neuron: NeuronId, c: SignCombination, split: Split, sizes: items.ItemSizes
+    ) -> tuple[Sequence[Window], Sequence[Window]]:
+        return items.fuzzing_items(self.evidence(neuron), c, split, self.token_counts, sizes)
+
+    def simulated(
+        self, neuron: NeuronId, c: SignCombination, split: Split, sizes: items.ItemSizes
+    ) -> items.SimulationItems | None:
+        return items.simulation_items(self.evidence(neuron), c, split, sizes)
+
+    def base_rate(
+        self, neuron: NeuronId, c: SignCombination, voice: Voice, said: Said, sizes: items.ItemSizes
+    ) -> list[Score]:
+        """How precise and how complete it is at the corpus's own base rate. A rule is run over the corpus itself; for
+        what a judge reads, random windows stand for it."""
+        evidence, subject, split = self.evidence(neuron), voice.subject(said), Split.TEST
+        own, seed = evidence.combinations[c], seed_of(neuron, c)
+        if said.rule is not None and isinstance(voice, RuleVoice):
+            corpus = said.rule.predict(self.test_positions)
+            return base_rate(
+                subject, own, corpus=corpus, split_tokens=self.test_tokens, split=split, seed=seed, judge=voice.judge
+            )
+        return judged_base_rate(
+            subject,
+            own,
+            self.strong(neuron, c, split, sizes.positive),
+            evidence.random[split][: sizes.random],
+            split_tokens=self.test_tokens,
             split=split,
             seed=seed,
-            judge=RULE_JUDGE,
-        )
-        return scores + self._base_rate(own, rule, predict, seed)
-
-    def _base_rate(self, own: CombinationEvidence, rule: RuleExplanation, predict: Predictor, seed: int) -> list[Score]:
-        fires = rule.predict(self.test_positions) > 0.5
-        return base_rate(
-            predict,
-            own,
-            fires=int(fires.sum()),
-            tokens=len(fires),
-            split_tokens=self.test_tokens,
-            split=Split.TEST,
-            seed=seed,
-            judge=RULE_JUDGE,
+            judge=voice.judge,
         )
 
-    def _controls(self, evidence: NeuronEvidence, c: SignCombination) -> dict[str, Predictor]:
-        """Empty text, another neuron's rule for the same combination, this neuron's rules for the others."""
-        controls: dict[str, Predictor] = {"empty": predictor.empty}
-        other = self._like(evidence, c)
-        if other is not None:
-            controls[f"other neuron {other[0]}"] = self.predictor(other[1])
-        for d, rule in self.rules(evidence.neuron).items():
-            if d is not c and rule is not None:
-                controls[f"other combination {d.value}"] = self.predictor(rule)
-        return controls
+    def tau(self, neuron: NeuronId, c: SignCombination) -> float | None:
+        """From which |post| on a token is strong."""
+        return self.evidence(neuron).combinations[c].tau
 
-    def _like(self, evidence: NeuronEvidence, c: SignCombination) -> tuple[NeuronId, RuleExplanation] | None:
+    def brief(self, neuron: NeuronId) -> Brief:
+        """What a writer may see of the neuron."""
+        return brief(self.evidence(neuron), self.shapes)
+
+    def why_not(self, neuron: NeuronId) -> str:
+        """Why there are no passages to mark or to simulate."""
+        traced = self.evidence(neuron).traced is not None
+        return "no passage has a weak token beside its strong one" if traced else items.UNTRACED
+
+    def _evidence(self, neuron: NeuronId) -> NeuronEvidence:
+        return gather(self._corpus, neuron, salt=self.salt)
+
+    def _rules(self, neuron: NeuronId) -> Mapping[SignCombination, RuleExplanation | None]:
+        return NeuronRules(self.evidence(neuron), self.background)
+
+    def _like(self, neuron: NeuronId, c: SignCombination) -> tuple[NeuronId, RuleExplanation] | None:
         """The neuron of the layer whose frequency of `c` is nearest and which has a rule for it, among a few."""
-        frequency, layer = evidence.record.frequency(c), evidence.neuron.layer
-        sort = f"frequency_{'pm'[c.gate_sign < 0]}{'pm'[c.in_sign < 0]}"
-        rows: dict[NeuronId, float] = {}
-        for limits, descending in (((None, frequency), True), ((frequency, None), False)):
-            near = SearchQuery(
-                layers=(layer,), frequency={c: limits}, sort=sort, descending=descending, limit=_CONTROL_CANDIDATES + 1
-            )
-            rows.update((row.neuron, row.frequency[c] or 0.0) for row in self.reader.search(near).rows)
-        rows.pop(evidence.neuron, None)
-        nearest = sorted(rows, key=lambda neuron: (abs(rows[neuron] - frequency), neuron))
-        for neuron in nearest[:_CONTROL_CANDIDATES]:
-            rule = self.rules(neuron)[c]
+        distances = np.abs(self.frequencies(neuron.layer)[:, c.position] - self.evidence(neuron).record.frequency(c))
+        order = np.argsort(distances, kind="stable")[: _CONTROL_CANDIDATES + 1].tolist()
+        nearest = [NeuronId(neuron.layer, index) for index in order if index != neuron.index]
+        for other in nearest[:_CONTROL_CANDIDATES]:
+            rule = self.rules(other)[c]
             if rule is not None and rule.rules:
-                return neuron, rule
+                return other, rule
         return None
-
-    def _cross(
-        self, evidence: NeuronEvidence, found: Mapping[SignCombination, RuleExplanation | None], split: Split
-    ) -> dict[SignCombination, list[Score]]:
-        predictors: dict[SignCombination, Predictor] = {}
-        windows: dict[SignCombination, Sequence[Window]] = {}
-        for c, rule in found.items():
-            own = evidence.combinations[c]
-            if rule is not None and own.enough(split):
-                predictors[c], windows[c] = self.predictor(rule), spread(own.strong[split], WHICH_WINDOWS)
-        seed = seed_of(evidence.neuron, None)
-        return cross_combination.cross_combination(predictors, windows, split=split, seed=seed, judge=RULE_JUDGE)
-
-
-def seed_of(neuron: NeuronId, combination: SignCombination | None) -> int:
-    """The seed of a unit's bootstrap draws: a function of its name."""
-    name = f"{neuron} {combination.value if combination else 'all'}"
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
 
 
 def ensure_explained(explainer: Explainer, target: str, neuron: NeuronId) -> None:
@@ -219,40 +246,63 @@ def ensure_explained(explainer: Explainer, target: str, neuron: NeuronId) -> Non
         NotFoundError: no such neuron.
         StorageError: the index cannot be written.
     """
-    scored = scored_combinations(explainer.reader, neuron, PROTOCOL)
-    if _wanted(explainer, neuron) <= scored:
+    if is_explained(explainer, neuron):
         return
-    found = explainer.explain(neuron)
+    protocol = explainer.protocol(neuron)
+    tau = {c: own.tau for c, own in explainer.evidence(neuron).combinations.items()}
+    store_rules(explainer, target, neuron, explainer.explain(neuron), protocol, tau)
+
+
+def is_explained(explainer: Explainer, neuron: NeuronId) -> bool:
+    """Whether every combination that has enough examples has a scored rule of this protocol."""
+    return explainer.wanted(neuron) <= scored_combinations(explainer.reader, neuron, explainer.protocol(neuron))
+
+
+class RuleSource(Protocol):
+    """An explainer whose rules are stored."""
+
+    @property
+    def reader(self) -> IndexReader: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def shapes(self) -> TokenShapes: ...
+
+
+def store_rules(
+    source: RuleSource,
+    target: str,
+    neuron: NeuronId,
+    found: Mapping[SignCombination, Explained],
+    protocol: str,
+    tau: Mapping[SignCombination, float | None],
+    claims: Mapping[str, object] | None = None,
+) -> None:
+    """Store the rules of a neuron and their scores, but for those that are stored under this protocol already.
+
+    Raises:
+        StorageError: the index cannot be written.
+    """
+    scored = scored_combinations(source.reader, neuron, protocol)
     engine = open_writer(target)
     try:
         for c, explained in found.items():
             if explained.rule is None or c in scored:
                 continue
-            own = explainer.evidence(neuron).combinations[c]
+            label = explained.rule.label(source.shapes)
             stored = Explanation(
                 neuron=neuron,
                 combination=c,
                 source="rule",
                 text=explained.text,
-                claims={**explained.rule.to_json(), "label": explained.rule.label(explainer.shapes)},
-                evidence_hash=evidence_hash(explainer.fingerprint, neuron, c, PROTOCOL),
-                prompt_version=PROTOCOL,
+                claims={**explained.rule.to_json(), "label": label, **(claims or {})},
+                evidence_hash=evidence_hash(source.fingerprint, neuron, c, protocol),
+                prompt_version=protocol,
             )
             identifier = add_explanation(engine, stored)
-            add_scores(engine, identifier, explained.scores, protocol_version=PROTOCOL, tau=own.tau)
+            add_scores(engine, identifier, explained.scores, protocol_version=protocol, tau=tau.get(c))
     finally:
         engine.dispose()
-
-
-def is_explained(explainer: Explainer, neuron: NeuronId) -> bool:
-    """Whether every combination that has enough examples has a scored rule of this protocol."""
-    return _wanted(explainer, neuron) <= scored_combinations(explainer.reader, neuron, PROTOCOL)
-
-
-def _wanted(explainer: Explainer, neuron: NeuronId) -> set[SignCombination]:
-    """The combinations with enough examples to explain and to score."""
-    evidence = explainer.evidence(neuron)
-    return {c for c, e in evidence.combinations.items() if e.enough(Split.EXPLAIN) and e.enough(Split.TEST)}
 
 
 def scored_combinations(reader: IndexReader, neuron: NeuronId, protocol: str) -> set[SignCombination]:

@@ -10,33 +10,23 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-from neuronagent.domain import COMBINATIONS, Explanation, NeuronId, Score, SignCombination, Split
-from neuronagent.explain import rules
-from neuronagent.explain.background import Background, positions_of
+from neuronagent.domain import COMBINATIONS, NeuronId, Score, SignCombination, Split, View
+from neuronagent.explain import items, rules
+from neuronagent.explain.background import Background
+from neuronagent.explain.brief import Brief, imported_brief
 from neuronagent.explain.evidence import Window
 from neuronagent.explain.features import TokenShapes
 from neuronagent.explain.imported import MINIMUM_LISTED, ImportedEvidence, gather_imported
-from neuronagent.explain.items import DEFAULT_SIZES, N1, SAME_TEXTS, ItemSets, spread
+from neuronagent.explain.items import N1, SAME_TEXTS
 from neuronagent.explain.rules import RuleExplanation, Sides
-from neuronagent.explain.scorers import cross_combination, predictor
-from neuronagent.explain.scorers.detection import detection
-from neuronagent.explain.scorers.predictor import Predictor
-from neuronagent.explain.verdict import TOKEN_LIST_CONTROL
 from neuronagent.published import IMPORTED, PublishedNeuron
-from neuronagent.service.explain import (
-    RULE_JUDGE,
-    WHICH_WINDOWS,
-    Explained,
-    evidence_hash,
-    scored_combinations,
-    seed_of,
-)
-from neuronagent.store.engine import open_writer
-from neuronagent.store.explanations import add_explanation, add_scores
+from neuronagent.service.explain import Explained, scored_combinations, store_rules
+from neuronagent.service.scoring import Plan, RuleVoice, Said, Voice, score
 from neuronagent.store.reader import IndexReader
 
+IMPORTED_PLAN = Plan(full_view=False, fuzzing=False, simulation=False)
+"""Published texts end at the peak, and their other tokens have no counts."""
 _CONTROL_CANDIDATES = 5
 BACKGROUND = "the texts of this neuron's own lists: the corpus was not published"
 
@@ -50,8 +40,13 @@ class ImportedExplainer:
         self.evidence = lru_cache(maxsize=64)(self._evidence)
         self.rules = lru_cache(maxsize=64)(self._rules)
 
-    @cached_property
+    @property
     def shapes(self) -> TokenShapes:
+        """The token ids of the index, as text and shapes."""
+        return self._shapes
+
+    @cached_property
+    def _shapes(self) -> TokenShapes:
         return TokenShapes([token.encode(errors="backslashreplace") for token in self.reader.published.tokens])
 
     @cached_property
@@ -91,55 +86,73 @@ class ImportedExplainer:
             for c in COMBINATIONS
         }
 
-    def predictor(self, rule: RuleExplanation) -> Predictor:
-        return lambda windows: rule.predict(positions_of(windows, self.shapes))
-
     def explain(self, neuron: NeuronId) -> dict[SignCombination, Explained]:
         """Text and scores for each combination; writes nothing.
 
         Raises:
             NotFoundError: it was not imported.
         """
-        evidence, found = self.evidence(neuron), self.rules(neuron)
-        predictors = {c: self.predictor(rule) for c, rule in found.items() if rule is not None}
-        windows = {c: spread(evidence.strong[c][Split.TEST], WHICH_WINDOWS) for c in predictors}
-        cross = cross_combination.cross_combination(
-            predictors, windows, split=Split.TEST, seed=seed_of(neuron, None), judge=RULE_JUDGE
-        )
-        result: dict[SignCombination, Explained] = {}
-        for c, rule in found.items():
-            if rule is None:
-                result[c] = Explained(combination=c, rule=None, text="", scores=())
-                continue
-            text = rules.phrase(rule, self.shapes, (), c.write_sign)
-            scores = (*self._scores(evidence, rule), *cross.get(c, []))
-            result[c] = Explained(combination=c, rule=rule, text=text, scores=scores)
-        return result
+        said = self.said(neuron)
+        scores = score(self, neuron, said, RuleVoice(self.shapes), IMPORTED_PLAN)
+        nothing = {c: Explained(combination=c, rule=None, text="", scores=()) for c in COMBINATIONS}
+        return nothing | {
+            c: Explained(combination=c, rule=own.rule, text=own.text, scores=tuple(scores[c]))
+            for c, own in said.items()
+        }
 
-    def _scores(self, evidence: ImportedEvidence, rule: RuleExplanation) -> list[Score]:
-        def token_list(windows: Sequence[Window]) -> NDArray[np.float64]:
-            return rule.predict_tokens(positions_of(windows, self.shapes))
+    def said(self, neuron: NeuronId) -> dict[SignCombination, Said]:
+        """What the rules say of each combination that has enough examples."""
+        return {
+            c: Said(text=rules.phrase(rule, self.shapes, (), c.write_sign), rule=rule)
+            for c, rule in self.rules(neuron).items()
+            if rule is not None
+        }
 
-        return detection(
-            self.predictor(rule),
-            item_sets(evidence, rule.combination),
-            self._controls(evidence, rule.combination),
-            {TOKEN_LIST_CONTROL: token_list},
-            split=Split.TEST,
-            seed=seed_of(evidence.neuron, rule.combination),
-            judge=RULE_JUDGE,
-        )
+    # What scoring asks of an index
 
-    def _controls(self, evidence: ImportedEvidence, c: SignCombination) -> dict[str, Predictor]:
-        """Empty text, another neuron's rule for the same combination, this neuron's rules for the others."""
-        controls: dict[str, Predictor] = {"empty": predictor.empty}
-        other = self._like(evidence.published, c)
-        if other is not None:
-            controls[f"other neuron {other[0]}"] = self.predictor(other[1])
-        for d, rule in self.rules(evidence.neuron).items():
-            if d is not c and rule is not None:
-                controls[f"other combination {d.value}"] = self.predictor(rule)
-        return controls
+    def protocol(self, neuron: NeuronId) -> str:
+        return IMPORTED
+
+    def wanted(self, neuron: NeuronId) -> set[SignCombination]:
+        """The combinations with enough examples on both sides."""
+        evidence = self.evidence(neuron)
+        return {c for c in COMBINATIONS if evidence.enough(c)}
+
+    def items(
+        self, neuron: NeuronId, c: SignCombination, split: Split, view: View, sizes: items.ItemSizes
+    ) -> items.ItemSets:
+        return item_sets(self.evidence(neuron), c, sizes)
+
+    def strong(self, neuron: NeuronId, c: SignCombination, split: Split, n: int) -> Sequence[Window]:
+        return items.spread(self.evidence(neuron).strong[c][split], n)
+
+    def fuzzed(
+        self, neuron: NeuronId, c: SignCombination, split: Split, sizes: items.ItemSizes
+    ) -> tuple[Sequence[Window], Sequence[Window]]:
+        return (), ()
+
+    def simulated(self, neuron: NeuronId, c: SignCombination, split: Split, sizes: items.ItemSizes) -> None:
+        return None
+
+    def base_rate(
+        self, neuron: NeuronId, c: SignCombination, voice: Voice, said: Said, sizes: items.ItemSizes
+    ) -> list[Score]:
+        """Nothing: the corpus was not published."""
+        return []
+
+    def tau(self, neuron: NeuronId, c: SignCombination) -> None:
+        """There is none: what is listed is strong."""
+
+    def brief(self, neuron: NeuronId) -> Brief:
+        """What a writer may see of the neuron."""
+        return imported_brief(self.evidence(neuron), self.shapes)
+
+    def why_not(self, neuron: NeuronId) -> str:
+        return "published texts end at the peak"
+
+    def like(self, neuron: NeuronId, c: SignCombination) -> tuple[NeuronId, RuleExplanation] | None:
+        """A neuron of like frequency with a rule for this combination."""
+        return self._like(self.evidence(neuron).published, c)
 
     def _like(self, neuron: PublishedNeuron, c: SignCombination) -> tuple[NeuronId, RuleExplanation] | None:
         """Of the nearest layer that has one, the neuron whose published frequency of `c` is nearest and which has a
@@ -156,22 +169,22 @@ class ImportedExplainer:
         return None
 
 
-def item_sets(evidence: ImportedEvidence, combination: SignCombination) -> ItemSets:
+def item_sets(evidence: ImportedEvidence, combination: SignCombination, sizes: items.ItemSizes) -> items.ItemSets:
     """The windows of `test`: what is listed against weak tokens of the same texts, and against the other lists."""
-    side, sizes = Split.TEST, DEFAULT_SIZES
+    side = Split.TEST
     others = [
         window
         for c, own in evidence.strong.items()
         if c is not combination
-        for window in spread(own[side], sizes.per_other)
+        for window in items.spread(own[side], sizes.per_other)
     ]
     negative = {SAME_TEXTS: evidence.weak[combination][side][: sizes.random], N1: tuple(others)}
     reasons = {
         SAME_TEXTS: "the texts have no traces, or no weak token in them",
         N1: "no other combination has a list",
     }
-    return ItemSets(
-        positive=spread(evidence.strong[combination][side], sizes.positive),
+    return items.ItemSets(
+        positive=items.spread(evidence.strong[combination][side], sizes.positive),
         negative={name: windows for name, windows in negative.items() if windows},
         missing={name: reasons[name] for name, windows in negative.items() if not windows},
     )
@@ -184,29 +197,10 @@ def ensure_explained(explainer: ImportedExplainer, target: str, neuron: NeuronId
         NotFoundError: it was not imported.
         StorageError: the index cannot be written.
     """
-    evidence, scored = explainer.evidence(neuron), scored_combinations(explainer.reader, neuron, IMPORTED)
-    if {c for c in COMBINATIONS if evidence.enough(c)} <= scored:
+    if explainer.wanted(neuron) <= scored_combinations(explainer.reader, neuron, IMPORTED):
         return
-    found = explainer.explain(neuron)
-    engine = open_writer(target)
-    try:
-        for c, explained in found.items():
-            if explained.rule is None or c in scored:
-                continue
-            claims = {**explained.rule.to_json(), "label": explained.rule.label(explainer.shapes)}
-            stored = Explanation(
-                neuron=neuron,
-                combination=c,
-                source="rule",
-                text=explained.text,
-                claims={**claims, "protocol": IMPORTED, "background": BACKGROUND},
-                evidence_hash=evidence_hash(explainer.fingerprint, neuron, c, IMPORTED),
-                prompt_version=IMPORTED,
-            )
-            identifier = add_explanation(engine, stored)
-            add_scores(engine, identifier, explained.scores, protocol_version=IMPORTED)
-    finally:
-        engine.dispose()
+    claims = {"protocol": IMPORTED, "background": BACKGROUND}
+    store_rules(explainer, target, neuron, explainer.explain(neuron), IMPORTED, {}, claims)
 
 
 def too_few(evidence: ImportedEvidence, combination: SignCombination) -> str:

@@ -111,8 +111,7 @@ class Neuron:
 
     def explanations(self, *, superseded: bool = False) -> list[tuple[StoredExplanation, list[StoredScore]]]:
         """The stored explanations of all combinations, each with its scores."""
-        reader = self.index.reader
-        return [(e, reader.scores(e.id)) for e in reader.explanations(self.id, superseded=superseded)]
+        return self.index.explanations(self.id, superseded=superseded)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, as `neuronagent show --json` prints it."""
@@ -168,6 +167,11 @@ class Index:
         self._refuse_imported()
         return self.reader.search(query or SearchQuery(**criteria))
 
+    @property
+    def judges_fit(self) -> dict[str, bool]:
+        """Of each judge that was checked, by the name that scores have: whether it passed, the last time."""
+        return self.reader.judges_fit()
+
     @cached_property
     def is_imported(self) -> bool:
         """Whether the numbers were published by somebody else, and read by `neuronagent import`."""
@@ -211,17 +215,32 @@ class Index:
 
         What is stored already is returned as it is.
         """
-        from neuronagent.service import views
-        from neuronagent.service.explain import ensure_explained
-
+        identifier = neuron if isinstance(neuron, NeuronId) else NeuronId.parse(neuron)
+        self.ensure_explained(identifier)
         if self.is_imported:
             from neuronagent.service import imported_views
 
-            identifier = neuron if isinstance(neuron, NeuronId) else NeuronId.parse(neuron)
             return imported_views.explanation_view(self, identifier)
-        found = self.neuron(neuron)
-        ensure_explained(self.explainer, self.target, found.id)
-        return views.explanation_view(found)
+        from neuronagent.service import views
+
+        return views.explanation_view(self.neuron(identifier))
+
+    def ensure_explained(self, neuron: NeuronId) -> None:
+        """Explain and score a neuron by the deterministic explainer, unless that is stored."""
+        if self.is_imported:
+            from neuronagent.service import explain_imported
+
+            explain_imported.ensure_explained(self.imported_explainer, self.target, neuron)
+            return
+        from neuronagent.service import explain
+
+        explain.ensure_explained(self.explainer, self.target, neuron)
+
+    def explanations(
+        self, neuron: NeuronId, *, superseded: bool = False
+    ) -> list[tuple[StoredExplanation, list[StoredScore]]]:
+        """The stored explanations of a neuron of either kind of index, each with its scores."""
+        return [(e, self.reader.scores(e.id)) for e in self.reader.explanations(neuron, superseded=superseded)]
 
     def examples(self, entries: Iterable[ListEntry]) -> list[Example]:
         """The passages around list entries."""

@@ -48,7 +48,8 @@ def neuron_explanations(
     cursors = Cursor(index.info.get("fingerprint"), "explanations", found.id, c, [e.id for e, _ in stored])
     offset = cursors.offset(cursor)
     wanted = stored[offset : offset + checked_limit(limit, 4 if response_format == "concise" else 8)]
-    told_apart = views.cross_view({e.explanation.combination: [s.score for s in scores] for e, scores in everything})
+    shown = {e.explanation.combination: views.judged(e, scores)[1] for e, scores in everything}
+    told_apart = views.cross_view({c: [s.score for s in scores] for c, scores in shown.items()})
 
     def render(rows: list[ExplanationRow], following: str | None) -> Explanations:
         return Explanations(
@@ -72,7 +73,7 @@ def neuron_explanations(
 
     result: Explanations | None = None
     for text, controls in _LEVELS[response_format]:
-        rows = [_row(e, scores, text, controls, response_format == "detailed") for e, scores in wanted]
+        rows = [_row(index, e, scores, text, controls, response_format == "detailed") for e, scores in wanted]
         room = budget(response_format, limit)
         result, shown = page(rows, render, cursor=cursors, offset=offset, total=len(stored), room=room)
         if shown:
@@ -82,13 +83,14 @@ def neuron_explanations(
 
 
 def _row(
-    stored: StoredExplanation, scores: Sequence[StoredScore], text: int, controls: int, detailed: bool
+    index: Index, stored: StoredExplanation, everyone: Sequence[StoredScore], text: int, controls: int, detailed: bool
 ) -> ExplanationRow:
     said = stored.explanation
+    _, scores = views.judged(stored, everyone)
     row = ExplanationRow(
         combination=said.combination.value,
         text=clean(said.text, text),
-        verdict=views.verdict_of(stored, scores) if scores else None,
+        verdict=views.verdict_of(stored, scores, index.judges_fit) if scores else None,
         source=clean(said.source, 20),
     )
     if said.model:

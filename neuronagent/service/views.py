@@ -31,11 +31,14 @@ from neuronagent.explain.evidence import MINIMUM_STRONG
 from neuronagent.explain.scorers import cross_combination
 from neuronagent.explain.verdict import Verdict, verdict
 from neuronagent.service.lookup import Example, Index, Neuron
+from neuronagent.service.scoring import RULE_JUDGE
 from neuronagent.service.weight_views import neighbours_view, role_view
 from neuronagent.store.explanations import StoredExplanation, StoredScore
 from neuronagent.store.search import SearchPage, SearchRow
 
 SCHEMA_VERSION = 1
+NOT_SCORED = "not scored"
+"""In place of a verdict, of a text that no judge has read."""
 
 
 def model_view(index: Index) -> dict[str, Any]:
@@ -209,23 +212,45 @@ def row_view(row: SearchRow) -> dict[str, Any]:
 
 def explanation_view(neuron: Neuron) -> dict[str, Any]:
     """What `neuronagent explain --json` prints: the explanation of each combination with scores and verdict."""
-    stored: dict[SignCombination, tuple[StoredExplanation, list[StoredScore]]] = {}
-    for explanation, scores in neuron.explanations():
-        stored[explanation.explanation.combination] = (explanation, scores)
-    combinations = {c.value: _explained(neuron.record, c, stored.get(c)) for c in COMBINATIONS}
+    stored = neuron.explanations()
+    fit = neuron.index.judges_fit
+    shown = {c: _ranked(stored, c) for c in COMBINATIONS}
+    tested = {c: judged(*found[0])[1] for c, found in shown.items() if found}
     return {
         "schema_version": SCHEMA_VERSION,
         "model": model_view(neuron.index),
         "neuron": str(neuron.id),
         "io_class": str(neuron.record.io_class),
         "meaning": describe.geometry_sentence(neuron.record.geometry, neuron.record.io_class),
-        "combinations": combinations,
-        "cross_combination": cross_view({c: [s.score for s in scores] for c, (_, scores) in stored.items()}),
+        "summary": _summary(shown),
+        "combinations": {c.value: _explained(neuron.record, c, shown[c], fit) for c in COMBINATIONS},
+        "cross_combination": cross_view({c: [s.score for s in scores] for c, scores in tested.items()}),
     }
 
 
+Stored = tuple[StoredExplanation, list[StoredScore]]
+
+
+def _ranked(stored: Sequence[Stored], c: SignCombination) -> list[Stored]:
+    """The explanations of one combination: those that were scored before those that were not, the newest first."""
+    own = [(e, scores) for e, scores in stored if e.explanation.combination is c]
+    return sorted(own, key=lambda item: (not item[1], -max((s.id for s in item[1]), default=0), -item[0].id))
+
+
+def judged(explanation: StoredExplanation, scores: Sequence[StoredScore]) -> tuple[str | None, list[StoredScore]]:
+    """The judge that was asked last, and its scores; a text that nobody scored has none."""
+    last = max(scores, key=lambda s: s.id, default=None)
+    return (None, []) if last is None else (last.score.judge, [s for s in scores if s.score.judge == last.score.judge])
+
+
+def _summary(shown: Mapping[SignCombination, Sequence[Stored]]) -> str | None:
+    """What a language model said of the neuron as a whole, beside the explanations that are shown."""
+    said = (found[0][0].explanation.claims.get("neuron_summary") for found in shown.values() if found)
+    return next((text for text in said if isinstance(text, str) and text), None)
+
+
 def _explained(
-    record: NeuronRecord, c: SignCombination, stored: tuple[StoredExplanation, list[StoredScore]] | None
+    record: NeuronRecord, c: SignCombination, stored: Sequence[Stored], fit: Mapping[str, bool]
 ) -> dict[str, Any]:
     own = record.combinations.get(c)
     shares = {
@@ -234,17 +259,39 @@ def _explained(
         "write_sign": c.write_sign,
         "writes": [entry.token for entry in describe.written_tokens(record, c)[:5]],
     }
-    if stored is None:
+    if not stored:
         reason = f"fewer than {MINIMUM_STRONG} strong tokens from distinct texts in a split, or not explained yet"
-        return {**shares, "explanation": None, "scores": [], "verdict": Verdict.NOT_ENOUGH.value, "reason": reason}
-    explanation, scores = stored
+        nothing = {"explanation": None, "judge": None, "judge_fit": None, "scores": [], "others": []}
+        return {**shares, **nothing, "verdict": Verdict.NOT_ENOUGH.value, "reason": reason}
     return {
         **shares,
-        "explanation": stored_view(explanation),
-        "scores": [score_view(s) for s in scores],
-        "verdict": verdict_of(explanation, scores),
-        "reason": None,
+        **explained_view(*stored[0], fit),
+        "others": [explained_view(*other, fit) for other in stored[1:]],
     }
+
+
+def explained_view(
+    explanation: StoredExplanation, scores: Sequence[StoredScore], fit: Mapping[str, bool]
+) -> dict[str, Any]:
+    """One explanation with the scores of the judge asked last; `by_judge` has the verdicts of all of them."""
+    judge, own = judged(explanation, scores)
+    return {
+        "explanation": stored_view(explanation),
+        "judge": judge,
+        "judge_fit": judge_fit(judge, fit),
+        "scores": [score_view(s) for s in own],
+        "verdict": verdict_of(explanation, own, fit),
+        "by_judge": {
+            name: verdict_of(explanation, [s for s in scores if s.score.judge == name], fit)
+            for name in dict.fromkeys(s.score.judge for s in scores)
+        },
+        "reason": None if scores else "not scored: a text needs a judge (neuronagent score --llm NAME)",
+    }
+
+
+def judge_fit(judge: str | None, fit: Mapping[str, bool]) -> bool | None:
+    """Whether a judge passed its check; None where it was not checked, or nobody judged. Rules need no judge."""
+    return True if judge == RULE_JUDGE else fit.get(judge) if judge else None
 
 
 def stored_view(explanation: StoredExplanation) -> dict[str, Any]:
@@ -263,10 +310,15 @@ def stored_view(explanation: StoredExplanation) -> dict[str, Any]:
     }
 
 
-def verdict_of(explanation: StoredExplanation, scores: Sequence[StoredScore]) -> str:
-    """The verdict on a stored explanation that its scores give."""
+def verdict_of(
+    explanation: StoredExplanation, scores: Sequence[StoredScore], fit: Mapping[str, bool] | None = None
+) -> str:
+    """The verdict on a stored explanation that the scores of one judge give."""
+    if not scores:
+        return NOT_SCORED
     is_rule = explanation.explanation.source == "rule"
-    return verdict([s.score for s in scores], enough=True, is_rule=is_rule).value
+    fits = judge_fit(scores[0].score.judge, fit or {}) is not False
+    return verdict([s.score for s in scores], enough=True, is_rule=is_rule, judge_fit=fits).value
 
 
 def score_view(stored: StoredScore) -> dict[str, Any]:

@@ -23,6 +23,24 @@ from neuronagent.store.failures import storage_errors
 
 _explanation = schema.explanation.c
 _score = schema.score.c
+_SAME = (
+    "metric",
+    "negative_set",
+    "value",
+    "lo",
+    "hi",
+    "n_pos",
+    "n_neg",
+    "n_failed",
+    "reason",
+    "p",
+    "seed",
+    "view",
+    "judge",
+)
+"""Fields of a score that are columns of their own."""
+_KEY = ("metric", "negative_set", "split", "view", "judge", "protocol_version")
+"""What is the same in a score and in the later one that supersedes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,36 +88,35 @@ def add_explanation(
         NotFoundError: the neuron or the parent is not in the index.
         StorageError: it cannot be written.
     """
-    unit = explanation.neuron.layer, explanation.neuron.index, explanation.combination.position
-    content: dict[str, Any] = {
-        "text": explanation.text,
-        "claims_json": json.dumps(dict(explanation.claims), sort_keys=True, ensure_ascii=False),
-        "evidence_hash": explanation.evidence_hash,
-        "prompt_version": explanation.prompt_version,
-        "model": explanation.model,
-        "server": server,
-        "unsealed": unsealed,
-        "parent_id": parent_id,
-    }
     with storage_errors(engine_name(engine)), engine.begin() as connection:
-        _lock_neuron(connection, explanation.neuron)
-        if parent_id is not None:
-            _unit_of(connection, parent_id)
-        current = and_(
-            _is_unit(unit),
-            _explanation.source == explanation.source,
-            _explanation.author == author,
-            _explanation.superseded_by.is_(None),
+        return _put_explanation(
+            connection, explanation, author=author, server=server, unsealed=unsealed, parent_id=parent_id
         )
-        for row in connection.execute(select(schema.explanation).where(current)).mappings():
-            if all(row[key] == value for key, value in content.items()):
-                return int(row["id"])
-        keys: dict[str, Any] = dict(zip(("layer", "neuron", "combination"), unit, strict=True))
-        keys |= {"source": explanation.source, "author": author, "created": _now()}
-        new = _insert(connection, schema.explanation, keys | content)
-        earlier = schema.explanation.update().where(current, _explanation.id != new)
-        connection.execute(earlier.values(superseded_by=new))
-        return new
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """An explanation to be stored with its scores; `tau` is the threshold of *strong* that they used."""
+
+    explanation: Explanation
+    scores: Sequence[Score]
+    tau: float | None
+
+
+def add_scored(engine: Engine, scored: Sequence[Scored], *, protocol_version: str) -> list[int]:
+    """Store explanations with their scores, all or none, and return the explanations' ids.
+
+    Raises:
+        NotFoundError: a neuron is not in the index.
+        StorageError: they cannot be written.
+    """
+    identifiers: list[int] = []
+    with storage_errors(engine_name(engine)), engine.begin() as connection:
+        for one in scored:
+            identifier = _put_explanation(connection, one.explanation)
+            _put_scores(connection, identifier, one.scores, protocol_version, one.tau)
+            identifiers.append(identifier)
+    return identifiers
 
 
 def add_score(
@@ -136,13 +153,7 @@ def add_scores(
         StorageError: they cannot be written.
     """
     with storage_errors(engine_name(engine)), engine.begin() as connection:
-        unit = _unit_of(connection, explanation_id)
-        _lock_neuron(connection, NeuronId(unit[0], unit[1]))
-        number = reading if reading is not None else _next_reading(connection, unit)
-        return [
-            _add_one(connection, explanation_id, score, protocol_version, tau, number if _sealed(score) else None)
-            for score in scores
-        ]
+        return _put_scores(connection, explanation_id, scores, protocol_version, tau, reading)
 
 
 def next_reading(engine: Engine, neuron: NeuronId, combination: SignCombination) -> int:
@@ -190,33 +201,90 @@ def find_scores(connection: Connection, explanation_id: int, *, superseded: bool
     return [_stored_score(row, tuple(controls.get(row.id, ()))) for row in found]
 
 
-def _add_one(
+def _put_explanation(
+    connection: Connection,
+    explanation: Explanation,
+    *,
+    author: str | None = None,
+    server: str = "",
+    unsealed: bool = False,
+    parent_id: int | None = None,
+) -> int:
+    """As `add_explanation`, in the transaction of `connection`."""
+    unit = explanation.neuron.layer, explanation.neuron.index, explanation.combination.position
+    content: dict[str, Any] = {
+        "text": explanation.text,
+        "claims_json": json.dumps(dict(explanation.claims), sort_keys=True, ensure_ascii=False),
+        "evidence_hash": explanation.evidence_hash,
+        "prompt_version": explanation.prompt_version,
+        "model": explanation.model,
+        "server": server,
+        "unsealed": unsealed,
+        "parent_id": parent_id,
+    }
+    _lock_neuron(connection, explanation.neuron)
+    if parent_id is not None:
+        _unit_of(connection, parent_id)
+    current = and_(
+        _is_unit(unit),
+        _explanation.source == explanation.source,
+        _explanation.author == author,
+        _explanation.superseded_by.is_(None),
+    )
+    for row in connection.execute(select(schema.explanation).where(current)).mappings():
+        if all(row[key] == value for key, value in content.items()):
+            return int(row["id"])
+    keys: dict[str, Any] = dict(zip(("layer", "neuron", "combination"), unit, strict=True))
+    keys |= {"source": explanation.source, "author": author, "created": _now()}
+    new = _insert(connection, schema.explanation, keys | content)
+    earlier = schema.explanation.update().where(current, _explanation.id != new)
+    connection.execute(earlier.values(superseded_by=new))
+    return new
+
+
+def _put_scores(
     connection: Connection,
     explanation_id: int,
-    score: Score,
+    scores: Sequence[Score],
     protocol_version: str,
     tau: float | None,
-    reading: int | None,
-) -> int:
-    key: dict[str, Any] = {
-        "explanation_id": explanation_id,
-        "metric": score.metric,
-        "negative_set": score.negative_set,
-        "split": score.split.position,
-        "view": score.view,
-        "judge": score.judge,
-        "protocol_version": protocol_version,
-    }
-    names = ("value", "lo", "hi", "n_pos", "n_neg", "n_failed", "reason", "p", "seed")
-    values: dict[str, Any] = {name: getattr(score, name) for name in names}
-    values |= {"tau": tau, "reading": reading, "created": _now()}
-    new = _insert(connection, schema.score, key | values)
-    same = [_score[name] == value for name, value in key.items()]
-    earlier = schema.score.update().where(*same, _score.superseded_by.is_(None), _score.id != new)
-    connection.execute(earlier.values(superseded_by=new))
-    for control in score.controls:
-        row = {field.name: getattr(control, field.name) for field in fields(ScoreControl)}
-        connection.execute(schema.score_control.insert().values(score_id=new, **row))
+    reading: int | None = None,
+) -> list[int]:
+    """As `add_scores`, in the transaction of `connection`."""
+    unit = _unit_of(connection, explanation_id)
+    _lock_neuron(connection, NeuronId(unit[0], unit[1]))
+    if not scores:
+        return []
+    number = reading if reading is not None else _next_reading(connection, unit)
+    shared = {"explanation_id": explanation_id, "protocol_version": protocol_version, "tau": tau, "created": _now()}
+    rows = [
+        {
+            **shared,
+            **{name: getattr(score, name) for name in _SAME},
+            "split": score.split.position,
+            "reading": number if _sealed(score) else None,
+        }
+        for score in scores
+    ]
+    query = select(_score.id, *(_score[name] for name in _KEY)).where(
+        _score.explanation_id == explanation_id, _score.superseded_by.is_(None)
+    )
+    current = {tuple(row)[1:]: row.id for row in connection.execute(query)}
+    statement = schema.score.insert().returning(_score.id, sort_by_parameter_order=True)
+    new = list(connection.execute(statement, rows).scalars())
+    for row, identifier in zip(rows, new, strict=True):
+        earlier = current.get(key := tuple(row[name] for name in _KEY))
+        current[key] = identifier
+        if earlier is not None:
+            replaced = schema.score.update().where(_score.id == earlier)
+            connection.execute(replaced.values(superseded_by=identifier))
+    controls = [
+        {"score_id": identifier, **vars(control)}
+        for identifier, score in zip(new, scores, strict=True)
+        for control in score.controls
+    ]
+    if controls:
+        connection.execute(schema.score_control.insert(), controls)
     return new
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from bisect import bisect_right
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -39,10 +40,12 @@ from neuronagent.store.explanations import (
     find_scores,
 )
 from neuronagent.store.failures import storage_errors
+from neuronagent.store.judge_checks import find_checks
 from neuronagent.store.neighbours import neighbours_of
 from neuronagent.store.packing import unpack_array
 from neuronagent.store.published import PublishedReader
 from neuronagent.store.search import SearchPage, SearchQuery, search
+from neuronagent.store.traced import StoredTokens, find_plan_versions, find_traced_tokens
 from neuronagent.store.traces import find_trace, find_traced, find_traces
 
 _ID_BATCH = 10_000  # ids in one statement: SQLite takes 32,766 parameters
@@ -184,8 +187,8 @@ class IndexReader:
         first = self._first_tokens
         if not 0 <= token_number < first[-1]:
             raise NotFoundError(f"the corpus has no token {token_number}", remedy=f"it has {first[-1]} tokens")
-        text_id = int(np.searchsorted(first, token_number, side="right")) - 1
-        return text_id, token_number - int(first[text_id])
+        text_id = bisect_right(first, token_number) - 1
+        return text_id, token_number - first[text_id]
 
     def token_bytes(self, ids: Iterable[int]) -> list[bytes | None]:
         """The bytes of each of `ids`; None for one that the tokenizer cannot decode.
@@ -226,6 +229,14 @@ class IndexReader:
         """The neurons that meet every criterion of `query`; see `search.search`."""
         with self._connect() as connection:
             return search(connection, query)
+
+    def frequencies(self, layer: int) -> NDArray[np.float64]:
+        """Shares of all tokens by sign combination, of the neurons of a layer `[N, 4]`; NaN without a corpus."""
+        columns = [schema.neuron.c[f"frequency_{suffix}"] for suffix in schema.COMBINATION_SUFFIXES]
+        query = select(*columns).where(schema.neuron.c.layer == layer).order_by(schema.neuron.c.neuron)
+        with self._connect() as connection:
+            found = [tuple(row) for row in connection.execute(query)]
+        return np.array(found, dtype=np.float64).reshape(-1, len(columns))
 
     def class_counts(self) -> dict[int, dict[IOClass, int]]:
         """How many neurons of each layer are in each IO class; classes without neurons are left out."""
@@ -268,6 +279,12 @@ class IndexReader:
         with self._connect() as connection:
             return find_scores(connection, explanation_id, superseded=superseded)
 
+    def judges_fit(self) -> dict[str, bool]:
+        """Of each judge that was checked, by the name that its scores have: whether it passed, the last time."""
+        with self._connect() as connection:
+            checks = find_checks(connection)
+        return {stored.check.judge: stored.check.passed for stored in reversed(checks)}
+
     def trace(self, neuron: NeuronId, text_id: int) -> Trace | None:
         """What `neuron` did at the tokens of a text; None where that was not stored."""
         with self._connect() as connection:
@@ -282,6 +299,16 @@ class IndexReader:
         """The neurons that have a stored trace, in order."""
         with self._connect() as connection:
             return find_traced(connection)
+
+    def traced_tokens(self, neuron: NeuronId) -> StoredTokens | None:
+        """What `neuron` did at the tokens that scoring asks about; None where the model was not run for them."""
+        with self._connect() as connection:
+            return find_traced_tokens(connection, neuron)
+
+    def plan_versions(self) -> dict[NeuronId, str]:
+        """Which neurons the model was run for, and by which plan."""
+        with self._connect() as connection:
+            return find_plan_versions(connection)
 
     @cached_property
     def published(self) -> PublishedReader:
@@ -300,13 +327,14 @@ class IndexReader:
             return {row.layer: row for row in rows}
 
     @cached_property
-    def _first_tokens(self) -> NDArray[np.int64]:
-        """The first corpus token number of every text, and at the end the number of tokens `[texts + 1]`."""
+    def _first_tokens(self) -> array[int]:
+        """The first corpus token number of every text, and at the end the number of tokens `[texts + 1]`. Searched for
+        every window: an array of Python's own is the quickest at single numbers, and small."""
         column = schema.text.c
         with self._connect() as connection:
             first = connection.execute(select(column.first_token).order_by(column.first_token)).scalars().all()
             end = connection.execute(select(func.max(column.first_token + column.n_tokens))).scalar() or 0
-        return np.array([*first, end], np.int64)
+        return array("q", [*first, end])
 
     def _by_ordinal(self, ordinal: int) -> NeuronId:
         firsts, layers = self._first_ordinals

@@ -98,6 +98,9 @@ class Made:
         lists = {split: tuple(self.entries.get((c, split), ())) for split in SPLITS}
         return record(c, dict.fromkeys(SPLITS, own), lists)
 
+    def traced_tokens(self, neuron: NeuronId) -> None:
+        return None
+
     def evidence(self) -> NeuronEvidence:
         return gather(self, NeuronId(0, 0), salt="s")
 

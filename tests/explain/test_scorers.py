@@ -2,51 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuronagent.domain import COMBINATIONS, NeuronId, Score, SignCombination, Split, Text
+from neuronagent.domain import COMBINATIONS, NeuronId, Score, SignCombination, Split, View
 from neuronagent.explain.evidence import CombinationEvidence, Strength, Window
-from neuronagent.explain.items import N0, N1, ItemSets, item_sets, magnitude_bin, spread
-from neuronagent.explain.scorers import cross_combination, predictor
-from neuronagent.explain.scorers.base_rate import CORPUS, PRECISION, RECALL, base_rate
-from neuronagent.explain.scorers.cross_combination import PAIRWISE, WHICH, confusion
+from neuronagent.explain.items import FURTHER, N0, N1, ItemSets, item_sets, magnitude_bin, spread
+from neuronagent.explain.scorers import cross_combination
+from neuronagent.explain.scorers.base_rate import (
+    AUPRC,
+    CORPUS,
+    F1,
+    PRECISION,
+    RECALL,
+    WIDER,
+    base_rate,
+    edge_reached_by,
+)
+from neuronagent.explain.scorers.cross_combination import PAIRWISE, WHICH, shares
 from neuronagent.explain.scorers.detection import AUROC, BALANCED_ACCURACY, STRONGEST, detection
-from neuronagent.explain.scorers.predictor import Predictor
+from neuronagent.explain.subjects import EmptySubject, Subject
 from neuronagent.explain.verdict import TOKEN_LIST_CONTROL
 from neuronagent.service.explain import Explainer
 from neuronagent.store.reader import IndexReader
+from tests.explain.scripted_subjects import Array, Scripted, reads_post, windows
 from tests.known_index import known, world
 
 PP, PM, MP, MM = COMBINATIONS
 LAYER_0 = [NeuronId(0, index) for index in range(16)]
-
-# Windows whose score is written on them: the predictor reads it from `post`
-
-
-def window(value: float, text: int, combination: SignCombination = PP) -> Window:
-    passage = Text(text_id=text, document="d", split=Split.TEST, first_token=10 * text, token_ids=tuple(range(10)))
-    return Window(text=passage, position=5, combination=combination, post=value)
-
-
-def windows(values: Sequence[float], first: int = 0, combination: SignCombination = PP) -> tuple[Window, ...]:
-    return tuple(window(value, first + number, combination) for number, value in enumerate(values))
-
-
-def reads_post(shown: Sequence[Window]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.array([w.post for w in shown], dtype=np.float64)
-
-
-def scaled(factor: float) -> Predictor:
-    return lambda shown: factor * reads_post(shown)
-
-
-def coarsely(shown: Sequence[Window]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.round(reads_post(shown))
 
 
 def sets(positive: Sequence[float], negative: Sequence[float]) -> ItemSets:
@@ -57,12 +44,14 @@ def sets(positive: Sequence[float], negative: Sequence[float]) -> ItemSets:
 
 def scored(
     items: ItemSets,
-    controls: Mapping[str, Predictor] | None = None,
-    reported: Mapping[str, Predictor] | None = None,
+    controls: Mapping[str, Subject] | None = None,
+    reported: Mapping[str, Subject] | None = None,
+    subject: Subject | None = None,
+    control_sets: Container[str] | None = None,
 ) -> dict[tuple[str, str], Score]:
     found = detection(
-        reads_post, items, controls or {"empty": predictor.empty}, reported or {},
-        split=Split.TEST, seed=3, judge="rule",
+        subject or Scripted(reads_post), items, controls or {"empty": EmptySubject()}, reported or {},
+        view=View.CAUSAL, split=Split.TEST, seed=3, judge="rule", control_sets=control_sets,
     )  # fmt: skip
     assert all(score.split is Split.TEST and score.judge == "rule" and score.seed == 3 for score in found)
     return {(score.metric, score.negative_set): score for score in found}
@@ -119,8 +108,12 @@ def test_the_empty_control_is_at_exactly_one_half() -> None:
 
 def test_the_strongest_control_is_the_best_of_those_that_compete_and_the_token_list_does_not() -> None:
     items = sets([1.0, 0.9, 0.8, 0.7], [0.1, 0.2, 0.3, 0.75])
-    controls = {"empty": predictor.empty, "backwards": scaled(-1.0), "coarse": coarsely}
-    found = scored(items, controls, {TOKEN_LIST_CONTROL: reads_post})[AUROC, N0]
+    controls = {
+        "empty": EmptySubject(),
+        "backwards": Scripted(lambda shown: -reads_post(shown)),
+        "coarse": Scripted(lambda shown: np.round(reads_post(shown))),
+    }
+    found = scored(items, controls, {TOKEN_LIST_CONTROL: Scripted(reads_post)})[AUROC, N0]
     rows = {control.kind: control for control in found.controls}
     assert list(rows) == ["empty", "backwards", "coarse", STRONGEST, TOKEN_LIST_CONTROL]
     assert rows[STRONGEST].value == rows["coarse"].value == pytest.approx(0.875)
@@ -154,7 +147,7 @@ def test_items_are_what_the_protocol_says_of_each_set(explainer: Explainer, neur
             for d in COMBINATIONS:
                 expected = 0 if d is c else min(7, len(evidence.combinations[d].strong[split]))
                 assert sum(w.combination is d for w in others) == expected
-            assert set(items.missing) == {N0, N1} - set(items.negative)
+            assert set(items.missing) == {N0, N1, *FURTHER} - set(items.negative)
             every = (*items.positive, *random, *others)
             assert all(w.text.split is split for w in every)
 
@@ -224,11 +217,13 @@ def own_evidence(explainer: Explainer) -> CombinationEvidence:
     return explainer.evidence(NeuronId(0, 1)).combinations[PP]
 
 
-def corpus_scores(own: CombinationEvidence, predict: Predictor, fires: int) -> dict[str, Score]:
+def corpus_scores(own: CombinationEvidence, says: Callable[[Sequence[Window]], Array], fires: int) -> dict[str, Score]:
+    """The scores at τ of what fires at `fires` of the 1000 tokens that were looked at."""
     found = base_rate(
-        predict, own, fires=fires, tokens=1000, split_tokens=10_000, split=Split.TEST, seed=0, judge="rule"
-    )
-    return {score.metric: score for score in found}
+        Scripted(says), own, corpus=(np.arange(1000) < fires).astype(np.float64),
+        split_tokens=10_000, split=Split.TEST, seed=0, judge="rule",
+    )  # fmt: skip
+    return {score.metric: score for score in found if score.negative_set == CORPUS}
 
 
 def test_a_rule_that_always_holds_has_all_the_recall_and_the_base_rate_for_precision(explainer: Explainer) -> None:
@@ -244,22 +239,16 @@ def test_a_window_of_the_top_list_stands_for_itself_alone(explainer: Explainer) 
     for neuron in LAYER_0:
         for own in explainer.evidence(neuron).combinations.values():
             top = {entry.token_number for entry in own.record.post_by_split[Split.TEST]}
-            listed = [w for w in own.strong[Split.TEST] if number(w) in top]
+            listed = [w for w in own.strong[Split.TEST] if w.number in top]
 
-            def on_the_list(
-                shown: Sequence[Window], top: set[int] = top
-            ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-                return np.array([number(w) in top for w in shown], dtype=np.float64)
+            def on_the_list(shown: Sequence[Window], top: set[int] = top) -> Array:
+                return np.array([w.number in top for w in shown], dtype=np.float64)
 
             recall = corpus_scores(own, on_the_list, fires=10)[RECALL]
             if recall.value is not None and own.strong_count(Split.TEST) > len(listed):
                 assert recall.value == pytest.approx(len(listed) / own.strong_count(Split.TEST))
                 checked += 1
     assert checked >= 20
-
-
-def number(window: Window) -> int:
-    return window.text.first_token + window.position
 
 
 def test_a_precision_of_one_has_a_lower_limit(explainer: Explainer) -> None:
@@ -295,7 +284,7 @@ tables = st.integers(2, 4).flatmap(
 """For each of k combinations its windows, each with a score by each of the k explanations."""
 
 
-def laid_out(table: list[list[list[float]]]) -> tuple[list[Predictor], list[tuple[Window, ...]]]:
+def laid_out(table: list[list[list[float]]]) -> tuple[list[Subject], list[tuple[Window, ...]]]:
     shown = [windows([0.0] * len(rows), first=100 * place) for place, rows in enumerate(table)]
     score_of = {
         w.text.text_id: row
@@ -303,16 +292,15 @@ def laid_out(table: list[list[list[float]]]) -> tuple[list[Predictor], list[tupl
         for w, row in zip(group, rows, strict=True)
     }
 
-    def explanation(column: int) -> Predictor:
-        return lambda some: np.array([score_of[w.text.text_id][column] for w in some], dtype=np.float64)
+    def explanation(column: int) -> Subject:
+        return Scripted(lambda some: np.array([score_of[w.text.text_id][column] for w in some], dtype=np.float64))
 
     return [explanation(column) for column in range(len(table))], shown
 
 
 @given(tables)
 def test_each_window_goes_to_the_explanations_that_score_it_highest_ties_shared(table: list[list[list[float]]]) -> None:
-    predictors, shown = laid_out(table)
-    counts = confusion(predictors, shown)
+    counts = np.stack([shares(np.array(rows)) for rows in table])
     expected = [[0.0] * len(table) for _ in table]
     for place, rows in enumerate(table):
         for row in rows:
@@ -326,13 +314,13 @@ def test_each_window_goes_to_the_explanations_that_score_it_highest_ties_shared(
 @given(tables)
 @settings(max_examples=40, deadline=None)
 def test_overall_is_the_mean_share_that_goes_to_its_own_and_pairs_are_auroc(table: list[list[list[float]]]) -> None:
-    predictors, shown = laid_out(table)
+    subjects, shown = laid_out(table)
     order = COMBINATIONS[: len(table)]
     scores = cross_combination.cross_combination(
-        dict(zip(order, predictors, strict=True)), dict(zip(order, shown, strict=True)),
+        dict(zip(order, subjects, strict=True)), dict(zip(order, shown, strict=True)),
         split=Split.TEST, seed=0, judge="rule",
     )  # fmt: skip
-    counts = confusion(predictors, shown)
+    counts = np.stack([shares(np.array(rows)) for rows in table])
     own = [counts[place, place] / len(rows) for place, rows in enumerate(table)]
     overall = cross_combination.overall(scores)
     assert overall is not None
@@ -350,7 +338,7 @@ def test_overall_is_the_mean_share_that_goes_to_its_own_and_pairs_are_auroc(tabl
 
 def test_a_single_combination_has_nothing_to_be_told_apart_from() -> None:
     found = cross_combination.cross_combination(
-        {PP: reads_post}, {PP: windows([1.0])}, split=Split.TEST, seed=0, judge="rule"
+        {PP: Scripted(reads_post)}, {PP: windows([1.0])}, split=Split.TEST, seed=0, judge="rule"
     )
     assert found == {PP: []}
     assert cross_combination.overall(found) is None

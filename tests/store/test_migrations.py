@@ -114,7 +114,7 @@ def test_an_upgrade_keeps_the_contents_and_a_copy_of_the_file(target: str, made:
         with closing(sqlite3.connect(copy)) as connection:
             assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0002",)
         with closing(sqlite3.connect(target)) as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+            assert connection.execute("PRAGMA user_version").fetchone() == (3,)
     assert upgrade(target) is None
 
 

@@ -1,4 +1,4 @@
-"""The base-rate view: of the corpus tokens where an explanation says "fires", in how many does it?
+"""The base-rate view of a rule: of the corpus tokens where it says "fires", in how many does the neuron?
 
 Balanced sets flatter: a combination's strong tokens are one in hundreds. The top list is extreme and no sample: each
 of its windows stands for itself alone. For all other strong tokens of the corpus (the exact histogram says how many
@@ -6,124 +6,214 @@ there are) stand those of the sample in proportion to |post|, each weighing 1/|p
 only limits: the rule holds at none or at all of the strong tokens that nobody has seen.
 A rule can be run over the corpus itself, so the share q of tokens at which it fires is counted, and
 
-    precision = recall · π / q,   π = share of strong tokens in the corpus,
+    precision = recall · π / q,   F1 = 2·recall·π / (π + q),   π = share of strong tokens in the corpus,
 
-whose interval is that of recall, times π/q. Where that reaches 1 it is cut there, and the lower limit is at most
-Wilson's for as many windows as were predicted: an interval has a width. (An explanation that needs a judge cannot be
-run over a corpus; its precision comes from random windows.)
+whose intervals are that of recall, carried over. Where precision reaches 1 it is cut there, and its lower limit is at
+most Wilson's for as many windows as were predicted: an interval has a width. AUPRC = Σ_k (R_k − R_{k−1})·P_k over the
+levels of the rule's score from the top; its limits are those at the limits of all R_k at once, which is cautious. All
+of it for three meanings of strong: τ, and the edges that at most 10 % and 50 % of the combination's tokens reach. (What
+a judge reads cannot be run over a corpus: `judged_base_rate`.)
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from neuronagent.domain import Score, Split
+from neuronagent.domain import Score, Split, View
 from neuronagent.explain import statistics
-from neuronagent.explain.evidence import CombinationEvidence, Strength, Window
-from neuronagent.explain.scorers.predictor import Predictor
+from neuronagent.explain.evidence import CombinationEvidence, Window
+from neuronagent.explain.scorers.rows import Rows
+from neuronagent.explain.statistics import Array, Interval
+from neuronagent.explain.subjects import Subject
+from neuronagent.layout import HISTOGRAM_EDGES, at_or_above
 
-PRECISION, RECALL = "precision", "recall"
+PRECISION, RECALL, F1, AUPRC = "precision", "recall", "f1", "auprc"
 CORPUS = "corpus"
+WIDER = {10: "corpus, strongest 10 %", 50: "corpus, strongest 50 %"}
 _NOWHERE = "it fires nowhere in the corpus"
+_CONSTANT = "it scores all tokens alike"
 _UNSAMPLED = "no strong token was sampled beyond the top list: lo and hi are limits, not an interval"
+_ABOVE_HALF = float(np.nextafter(0.5, 1))
 
 
 def base_rate(
-    predictor: Predictor,
+    subject: Subject,
     own: CombinationEvidence,
     *,
-    fires: int,
-    tokens: int,
+    corpus: Array,
     split_tokens: int,
     split: Split,
     seed: int,
     judge: str,
 ) -> list[Score]:
-    """Precision and recall of `score > 0.5` at the corpus base rate.
+    """Precision, recall and F1 of `score > 0.5`, and AUPRC, at the corpus base rate.
 
-    `fires` of the `tokens` of the split that the rule was run over were predicted to be strong; the split has
-    `split_tokens` in all (position 0 left out).
+    `corpus` are the subject's scores at tokens of the split, all or evenly spaced ones; the split has `split_tokens` in
+    all (position 0 left out).
     """
-    strong = own.strong_count(split)
-    listed, sampled = _listed(own, split), _sampled(own, split)
-    n = len(listed) + len(sampled)
-    if not strong or not n:
-        return [_null(metric, split, n, tokens, seed, judge, "no strong tokens") for metric in (RECALL, PRECISION)]
-    if strong > len(listed) and not sampled:
-        certain = int((predictor(listed) > 0.5).sum())
-        limits = (certain / strong, (certain + strong - len(listed)) / strong)
-        recall_row = replace(_null(RECALL, split, n, 0, seed, judge, _UNSAMPLED), lo=limits[0], hi=limits[1])
-        if not fires:
-            return [recall_row, _null(PRECISION, split, n, tokens, seed, judge, _NOWHERE)]
-        lo, hi = (min(1.0, limit * (strong / split_tokens) / (fires / tokens)) for limit in limits)
-        return [recall_row, replace(_null(PRECISION, split, n, tokens, seed, judge, _UNSAMPLED), lo=lo, hi=hi)]
-    recall, predicted = _recall(predictor, listed, sampled, strong)
-    scores = [_score(RECALL, recall, split, n, 0, seed, judge)]
-    if not fires:
-        return [*scores, _null(PRECISION, split, n, tokens, seed, judge, _NOWHERE)]
-    precision = _precision(recall, (strong / split_tokens) / (fires / tokens), max(1, predicted))
-    return [*scores, _score(PRECISION, precision, split, n, tokens, seed, judge)]
+    rows = Rows(split=split, seed=seed, judge=judge)
+    fires, scores = _Fires.of(corpus), list[Score]()
+    edges = {CORPUS: own.tau, **{name: edge_reached_by(own, percent) for percent, name in WIDER.items()}}
+    for name, tau in edges.items():
+        sample = _Strong.of(own, split, tau)
+        scores += _at(sample, name, subject, fires, sample.total / max(1, split_tokens), rows)
+    return scores
 
 
-def _precision(recall: statistics.Interval, ratio: float, predicted: int) -> statistics.Interval:
+def edge_reached_by(own: CombinationEvidence, percent: int) -> float | None:
+    """The smallest histogram edge with at most `percent` % of the combination's tokens of `explain` at or above it."""
+    histogram = np.array(own.record.histogram[Split.EXPLAIN], dtype=np.int64)
+    if not histogram.sum():
+        return None
+    few = np.flatnonzero(at_or_above(histogram) * 100 <= percent * histogram.sum())
+    return float(HISTOGRAM_EDGES[few[0] if len(few) else -1])
+
+
+def strong_tokens(own: CombinationEvidence, split: Split, tau: float | None) -> int:
+    """How many tokens of the split's corpus reach `tau`, a histogram edge."""
+    if tau is None:
+        return 0
+    return sum(own.record.histogram[split][int(np.searchsorted(HISTOGRAM_EDGES, tau)) + 1 :])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fires:
+    """How often a subject fires: at each of its `levels`, ascending, the share of the corpus that scores `at_least` it;
+    `tokens` were scored."""
+
+    levels: Array
+    at_least: Array
+    tokens: int
+
+    @classmethod
+    def of(cls, corpus: Array) -> _Fires:
+        levels, counts = np.unique(corpus, return_counts=True)
+        return cls(levels=levels, at_least=np.cumsum(counts[::-1])[::-1] / max(1, len(corpus)), tokens=len(corpus))
+
+    def share(self, level: float) -> float:
+        """The share of the corpus that scores at least `level`."""
+        place = int(np.searchsorted(self.levels, level, side="left"))
+        return float(self.at_least[place]) if place < len(self.levels) else 0.0
+
+
+def _at(sample: _Strong, name: str, subject: Subject, fires: _Fires, share: float, rows: Rows) -> list[Score]:
+    """The four scores over a `sample` of the strong tokens, which are a `share` of all."""
+    n, tokens = len(sample.windows), fires.tokens
+    if not sample.total or not n or not tokens:
+        return [rows.null(metric, name, "no strong tokens", n, tokens) for metric in (RECALL, PRECISION, F1, AUPRC)]
+    scores, often = subject.detect(sample.windows, View.CAUSAL), fires.share(_ABOVE_HALF)
+    recall = sample.recall(scores > 0.5)
+    if sample.unsampled:
+        return _limits(recall, share, often, name, n, tokens, rows)
+    found = [rows.value(RECALL, name, recall, n, 0)]
+    if often:
+        precision = _precision(recall, share / often, max(1, int((scores > 0.5).sum())))
+        found.append(rows.value(PRECISION, name, precision, n, tokens))
+        found.append(rows.value(F1, name, _carried(recall, lambda r: _f1(r, share, often)), n, tokens))
+    else:
+        found += [rows.null(metric, name, _NOWHERE, n, tokens) for metric in (PRECISION, F1)]
+    area = _auprc(sample, scores, fires, share)
+    return [
+        *found,
+        rows.null(AUPRC, name, _CONSTANT, n, tokens) if area is None else rows.value(AUPRC, name, area, n, tokens),
+    ]
+
+
+def _limits(recall: Interval, share: float, often: float, name: str, n: int, tokens: int, rows: Rows) -> list[Score]:
+    """What is known where nothing stands for the strong tokens beyond the top list."""
+    found = [rows.null(RECALL, name, _UNSAMPLED, n, 0, limits=(recall.lo, recall.hi))]
+    if not often:
+        return [*found, *(rows.null(metric, name, _NOWHERE, n, tokens) for metric in (PRECISION, F1))]
+    carried: dict[str, Callable[[float], float]] = {
+        PRECISION: lambda r: min(1.0, r * share / often),
+        F1: lambda r: _f1(r, share, often),
+    }
+    for metric, of in carried.items():
+        found.append(rows.null(metric, name, _UNSAMPLED, n, tokens, limits=(of(recall.lo), of(recall.hi))))
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Strong:
+    """The windows that stand for the `total` strong tokens of a corpus: the `listed` first of them for themselves, the
+    others, in proportion to their `weights`, for all the rest."""
+
+    windows: list[Window]
+    listed: int
+    weights: Array
+    total: int
+
+    @classmethod
+    def of(cls, own: CombinationEvidence, split: Split, tau: float | None) -> _Strong:
+        numbers = {entry.token_number for entry in own.record.post_by_split[split]}
+        strong = [w for w in own.strong[split] if tau is not None and abs(w.post) >= tau and w.number in numbers]
+        weighted = own.sampled[split][len(own.record.uniform[split]) :]
+        others = [w for w in weighted if tau is not None and abs(w.post) >= tau and w.number not in numbers]
+        return cls(
+            windows=strong + others,
+            listed=len(strong),
+            weights=np.array([1 / abs(w.post) for w in others], dtype=np.float64),
+            total=strong_tokens(own, split, tau),
+        )
+
+    @property
+    def unsampled(self) -> bool:
+        """Whether there are strong tokens for which no window stands."""
+        return self.total > self.listed == len(self.windows)
+
+    def recall(self, held: NDArray[np.bool_]) -> Interval:
+        """The share of the strong tokens that is `held` `[windows]`; Wilson at the sample's effective size. Limits that
+        hold without exception where the sample is missing."""
+        certain, held = int(held[: self.listed].sum()), held[self.listed :]
+        if self.unsampled:
+            limits = certain / self.total, (certain + self.total - self.listed) / self.total
+            return Interval(limits[0], *limits)
+        if not len(held) or self.total <= self.listed:
+            return statistics.wilson(certain, self.listed)
+        size = statistics.effective_size(self.weights, [w.text.text_id for w in self.windows[self.listed :]])
+        rest = statistics.wilson(min(1.0, float(self.weights[held].sum() / self.weights.sum())) * size, size)
+        return _carried(rest, lambda share: min(1.0, (certain + share * (self.total - self.listed)) / self.total))
+
+
+def _carried(interval: Interval, by: Callable[[float], float]) -> Interval:
+    """The interval of a growing function of what has `interval`."""
+    return Interval(by(interval.value), by(interval.lo), by(interval.hi))
+
+
+def _precision(recall: Interval, ratio: float, predicted: int) -> Interval:
     """recall · ratio, cut at 1; `predicted` windows stand behind it."""
-    value, lo, hi = (x * ratio for x in (recall.value, recall.lo, recall.hi))
-    if hi < 1:
-        return statistics.Interval(value, lo, hi)
-    value = min(1.0, value)
-    return statistics.Interval(value, min(lo, statistics.wilson(value * predicted, predicted).lo), 1.0)
+    found = _carried(recall, lambda r: min(1.0, r * ratio))
+    if found.hi < 1:
+        return found
+    return Interval(found.value, min(found.lo, statistics.wilson(found.value * predicted, predicted).lo), 1.0)
 
 
-def _listed(own: CombinationEvidence, split: Split) -> list[Window]:
-    """The strong windows that the top list has."""
-    numbers = {entry.token_number for entry in own.record.post_by_split[split]}
-    return [w for w in own.strong[split] if _number(w) in numbers]
+def _f1(recall: float, share: float, fires: float) -> float:
+    precision = min(1.0, recall * share / fires)
+    return 2 * precision * recall / (precision + recall) if recall else 0.0
 
 
-def _sampled(own: CombinationEvidence, split: Split) -> list[Window]:
-    """The strong windows of the sample in proportion to |post| that the top list does not have."""
-    numbers = {entry.token_number for entry in own.record.post_by_split[split]}
-    weighted = own.sampled[split][len(own.record.uniform[split]) :]
-    return [w for w in weighted if own.strength(w) is Strength.STRONG and _number(w) not in numbers]
+def _auprc(sample: _Strong, scores: Array, fires: _Fires, share: float) -> Interval | None:
+    """Average precision over the levels of the score, and at the limits of every recall; None for a single level."""
+    levels = np.union1d(scores, fires.levels)[::-1]
+    if len(levels) < 2:
+        return None
+    recalls = [sample.recall(scores >= level) for level in levels[:-1]]
+    often = [fires.share(float(level)) for level in levels]
+
+    def area(found: list[float]) -> float:
+        total = last = 0.0
+        for recall, q in zip([*found, 1.0], often, strict=True):  # at the lowest level everything is predicted
+            total += (recall - last) * (min(1.0, recall * share / q) if q else 1.0)
+            last = recall
+        return min(1.0, total)
+
+    value, lo, hi = (area([side(recall) for recall in recalls]) for side in _SIDES)
+    return Interval(value, min(lo, value), max(hi, value))
 
 
-def _number(window: Window) -> int:
-    return window.text.first_token + window.position
-
-
-def _recall(
-    predictor: Predictor, listed: list[Window], sampled: list[Window], strong: int
-) -> tuple[statistics.Interval, int]:
-    """Recall over `strong` tokens, and how many windows were predicted; Wilson at the sample's effective size."""
-    certain = predictor(listed) > 0.5 if listed else np.zeros(0, dtype=np.bool_)
-    if not sampled or strong <= len(listed):
-        return statistics.wilson(float(certain.sum()), len(listed)), int(certain.sum())
-    held = predictor(sampled) > 0.5
-    weights = np.array([1 / abs(w.post) for w in sampled], dtype=np.float64)
-    size = statistics.effective_size(weights, [w.text.text_id for w in sampled])
-    rest = statistics.wilson(min(1.0, float(weights[held].sum() / weights.sum())) * size, size)
-    value, lo, hi = (
-        min(1.0, (float(certain.sum()) + share * (strong - len(listed))) / strong)
-        for share in (rest.value, rest.lo, rest.hi)
-    )
-    return statistics.Interval(value, lo, hi), int(certain.sum()) + int(held.sum())
-
-
-def _score(
-    metric: str, value: statistics.Interval, split: Split, n_pos: int, n_neg: int, seed: int, judge: str
-) -> Score:
-    return Score(
-        metric=metric, negative_set=CORPUS, split=split, value=value.value, lo=value.lo, hi=value.hi,
-        n_pos=n_pos, n_neg=n_neg, seed=seed, judge=judge,
-    )  # fmt: skip
-
-
-def _null(
-    metric: str, split: Split, n_pos: int, n_neg: int, seed: int, judge: str, reason: str = "no strong tokens"
-) -> Score:
-    return Score(
-        metric=metric, negative_set=CORPUS, split=split, value=None, lo=None, hi=None,
-        n_pos=n_pos, n_neg=n_neg, reason=reason, seed=seed, judge=judge,
-    )  # fmt: skip
+_SIDES: tuple[Callable[[Interval], float], ...] = (lambda r: r.value, lambda r: r.lo, lambda r: r.hi)

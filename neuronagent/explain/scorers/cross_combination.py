@@ -1,8 +1,9 @@
 """Are the combinations of a neuron told apart by their explanations?
 
 *Which of the k*: each strong window is shown with the k explanations and goes to the one that scores it highest (ties
-share it): confusion, and the mean recall against 1/k. *Pairwise*: the AUROC of explanation c on strong(c) against
-strong(c′). If the interval includes ½ both ways, c and c′ are not told apart, and that is a result.
+share it): confusion, and the mean recall against 1/k. A judge sees the k texts together; rules score one by one.
+*Pairwise*: the AUROC of explanation c on strong(c) against strong(c′). If the interval includes ½ both ways, c and c′
+are not told apart, and that is a result.
 """
 
 from __future__ import annotations
@@ -12,68 +13,78 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.domain import Score, SignCombination, Split
+from neuronagent.domain import Score, SignCombination, Split, View
 from neuronagent.explain import statistics
 from neuronagent.explain.evidence import Window
-from neuronagent.explain.scorers.predictor import Predictor
+from neuronagent.explain.scorers.failures import answered, too_many_failed
+from neuronagent.explain.scorers.rows import Rows
+from neuronagent.explain.statistics import Array
+from neuronagent.explain.subjects import Subject
 
 WHICH = "which_combination"
 PAIRWISE = "pairwise"
 
 
-def confusion(predictors: Sequence[Predictor], windows: Sequence[Sequence[Window]]) -> NDArray[np.float64]:
-    """`[k, k]`: how many windows of row c go to explanation c′; ties are shared evenly."""
-    rows = np.zeros((len(predictors), len(predictors)))
-    for row, shown in enumerate(windows):
-        scores = np.stack([predictor(shown) for predictor in predictors], axis=1)  # (windows, k)
-        best = np.isclose(scores, scores.max(axis=1, keepdims=True), rtol=0, atol=1e-12)
-        rows[row] = (best / best.sum(axis=1, keepdims=True)).sum(axis=0)
-    return rows
+def shares(scores: Array) -> NDArray[np.float64]:
+    """`[windows, k]` → `[k]`: how many windows go to each explanation; ties are shared evenly."""
+    best = np.isclose(scores, scores.max(axis=1, keepdims=True), rtol=0, atol=1e-12)
+    return (best / best.sum(axis=1, keepdims=True)).sum(axis=0)
 
 
 def cross_combination(
-    predictors: Mapping[SignCombination, Predictor],
+    subjects: Mapping[SignCombination, Subject],
     windows: Mapping[SignCombination, Sequence[Window]],
     *,
     split: Split,
     seed: int,
     judge: str,
+    which: Mapping[SignCombination, Array] | None = None,
 ) -> dict[SignCombination, list[Score]]:
-    """For each combination: the share of its windows that goes to each explanation, and its pairwise AUROCs."""
-    order = list(predictors)
+    """For each combination: the share of its windows that goes to each explanation, and its pairwise AUROCs.
+
+    `windows[c]` are strong in c, at least one. `which[c]` `[windows, k]` is how well each of the k texts, in the order
+    of `subjects`, fits the windows of c where all were shown together; without it their own scores are compared.
+    """
+    order, rows = list(subjects), Rows(split=split, seed=seed, judge=judge)
     if len(order) < 2:
         return {c: [] for c in order}
-    counts = confusion([predictors[c] for c in order], [windows[c] for c in order])
-    scores: dict[SignCombination, list[Score]] = {c: [] for c in order}
-    for row, c in enumerate(order):
-        n = len(windows[c])
-        for column, other in enumerate(order):
-            share = statistics.wilson(min(counts[row, column], n), n)
-            scores[c].append(_score(WHICH, other, share, split, n, 0, seed, judge))
-            if other is not c:
-                between = statistics.auroc_interval(predictors[c](windows[c]), predictors[c](windows[other]))
-                scores[c].append(_score(PAIRWISE, other, between, split, n, len(windows[other]), seed, judge))
+    # [c][c′]: what explanation c says of the windows of c′
+    said = {c: {d: subjects[c].detect(windows[d], View.CAUSAL) for d in order} for c in order}
+    scores: dict[SignCombination, list[Score]] = {}
+    for c in order:
+        fits = which[c] if which is not None else np.stack([said[d][c] for d in order], axis=1)
+        scores[c] = _which(order, fits, rows)
+        scores[c] += [_pair(d, said[c][c], said[c][d], rows) for d in order if d is not c]
     return scores
 
 
-def _score(
-    metric: str,
-    other: SignCombination,
-    value: statistics.Interval,
-    split: Split,
-    n_pos: int,
-    n_neg: int,
-    seed: int,
-    judge: str,
-) -> Score:
-    return Score(
-        metric=metric, negative_set=other.value, split=split, value=value.value, lo=value.lo, hi=value.hi,
-        n_pos=n_pos, n_neg=n_neg, seed=seed, judge=judge,
-    )  # fmt: skip
+def _which(order: Sequence[SignCombination], fits: Array, rows: Rows) -> list[Score]:
+    held = answered(fits)
+    n, n_failed = int(held.sum()), int((~held).sum())
+    reason = too_many_failed(held)
+    if reason is not None:
+        return [rows.null(WHICH, d.value, reason, n, 0, n_failed=n_failed) for d in order]
+    counts = [min(float(count), n) for count in shares(fits[held])]
+    return [
+        rows.value(WHICH, d.value, statistics.wilson(count, n), n, 0, n_failed=n_failed)
+        for d, count in zip(order, counts, strict=True)
+    ]
+
+
+def _pair(other: SignCombination, own: Array, others: Array, rows: Rows) -> Score:
+    held = answered(own), answered(others)
+    sizes = int(held[0].sum()), int(held[1].sum())
+    n_failed = len(own) + len(others) - sum(sizes)
+    reason = too_many_failed(*held)
+    if reason is not None:
+        return rows.null(PAIRWISE, other.value, reason, *sizes, n_failed=n_failed)
+    between = statistics.auroc_interval(own[held[0]], others[held[1]])
+    return rows.value(PAIRWISE, other.value, between, *sizes, n_failed=n_failed)
 
 
 def overall(scores: Mapping[SignCombination, Sequence[Score]]) -> statistics.Interval | None:
-    """The mean recall of *which of the k*, from the stored shares; chance is 1/k. None below two combinations."""
+    """The mean recall of *which of the k*, from the stored shares; chance is 1/k. None below two combinations, or if
+    one has no value."""
     own = [s for c, rows in scores.items() for s in rows if s.metric == WHICH and s.negative_set == c.value]
     if len(own) < 2 or any(s.value is None for s in own):
         return None

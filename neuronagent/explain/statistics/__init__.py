@@ -15,17 +15,21 @@ from __future__ import annotations
 
 from neuronagent.explain.statistics.base_rate import PrecisionRecall, auprc, effective_size, weighted_precision_recall
 from neuronagent.explain.statistics.common import Array, Interval
+from neuronagent.explain.statistics.correlation import Line, Tokens, fitted_line, pearson, r_squared
 from neuronagent.explain.statistics.lifts import Lift, lift
 from neuronagent.explain.statistics.multiple import benjamini_hochberg
 from neuronagent.explain.statistics.ranking import auroc, auroc_interval, permutation_p
 from neuronagent.explain.statistics.rates import balanced_accuracy, exact_binomial, mean_recall, mover, wilson
 from neuronagent.explain.statistics.resampling import bootstrap_texts
+from neuronagent.explain.statistics.strata import item_weights
 
 __all__ = [
     "Array",
     "Interval",
     "Lift",
+    "Line",
     "PrecisionRecall",
+    "Tokens",
     "auprc",
     "auroc",
     "auroc_interval",
@@ -34,10 +38,14 @@ __all__ = [
     "bootstrap_texts",
     "effective_size",
     "exact_binomial",
+    "fitted_line",
+    "item_weights",
     "lift",
     "mean_recall",
     "mover",
+    "pearson",
     "permutation_p",
+    "r_squared",
     "weighted_precision_recall",
     "wilson",
 ]

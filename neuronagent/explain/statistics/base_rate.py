@@ -23,7 +23,7 @@ class PrecisionRecall:
 
     precision: Interval | None
     recall: Interval
-    f1: float
+    f1: Interval
     precision_method: str
     recall_method: str
     false_positive_bound: float | None
@@ -98,7 +98,7 @@ def weighted_precision_recall(
     return PrecisionRecall(
         precision=precision,
         recall=recall if _has_width(recall) else found,
-        f1=2 * hit / (hit + wrong + total),
+        f1=_f1(hit, wrong, total, counts @ true, counts @ false, counts @ (weight * label), level),
         precision_method="bound" if precision_bound else "bootstrap",
         recall_method="bootstrap" if _has_width(recall) else "bound",
         false_positive_bound=bound,
@@ -114,6 +114,10 @@ def _drawn_precision(true: Array, false: Array, hit: float, wrong: float, level:
         return None
     said = true + false > 0
     return percentiles(_precision(hit, wrong), true[said] / (true[said] + false[said]), level)
+
+
+def _f1(hit: float, wrong: float, total: float, true: Array, false: Array, positives: Array, level: float) -> Interval:
+    return percentiles(2 * hit / (hit + wrong + total), 2 * true / (true + false + positives), level)
 
 
 def _has_width(interval: Interval) -> bool:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from neuronagent.explain.statistics.common import Array, Interval, Texts, Values, column
 from neuronagent.explain.statistics.ranking import auroc, auroc_interval
-from neuronagent.explain.statistics.resampling import check_draws, percentiles, resample
+from neuronagent.explain.statistics.resampling import check_draws, percentiles_of_rows, resample, text_numbers
+
+_EXACT_IN_FLOAT32 = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,32 +56,51 @@ def lift(
     shape = (len(positive_texts), len(negative_texts))
     if any((p.size, n.size) != shape for p, n in scores):
         raise ValueError("the explanation, its controls and the texts do not have the same items")
-    generator = np.random.default_rng(seed)
-    p_counts = resample(positive_texts, draws, generator)
-    n_counts = resample(negative_texts, draws, generator)
-    drawn = np.stack([_resampled_auroc(p, n, p_counts, n_counts) for p, n in scores])
+    counts = _counts(_numbers(positive_texts), _numbers(negative_texts), draws, seed)
+    drawn = _resampled_aurocs(scores, *counts)
     values = [auroc(p, n) for p, n in scores]
     margins = [_unmoved_margin(p, n, row, level) for (p, n), row in zip(scores, drawn, strict=True)]
     best = 1 + int(np.argmax(values[1:]))
+    compared = [*range(1, len(scores)), best]
+    differences = drawn[0] - np.concatenate([drawn[1:], drawn[1:].max(axis=0, keepdims=True)])
+    seen = percentiles_of_rows([values[0] - values[other] for other in compared], differences, level)
 
-    def over(other: int, other_drawn: Array) -> Interval:
-        seen = percentiles(values[0] - values[other], drawn[0] - other_drawn, level)
+    def over(other: int, interval: Interval) -> Interval:
         same = all(np.array_equal(a, b) for a, b in zip(scores[0], scores[other], strict=True))
-        return seen if same else _widened(seen, margins[0], margins[other])
+        return interval if same else _widened(interval, margins[0], margins[other])
 
+    *over_each, over_strongest = [over(other, interval) for other, interval in zip(compared, seen, strict=True)]
     return Lift(
         auroc=values[0],
         control_auroc=dict(zip(controls, values[1:], strict=True)),
-        over={name: over(i, drawn[i]) for i, name in enumerate(controls, start=1)},
+        over=dict(zip(controls, over_each, strict=True)),
         strongest=list(controls)[best - 1],
-        over_strongest=over(best, drawn[1:].max(axis=0)),
+        over_strongest=over_strongest,
     )
 
 
-def _resampled_auroc(positive: Array, negative: Array, p_counts: Array, n_counts: Array) -> Array:
-    difference = positive[:, None] - negative[None, :]
-    compared = (difference > 0) + 0.5 * (difference == 0)
-    return ((p_counts @ compared) * n_counts).sum(axis=1) / (p_counts.sum(axis=1) * n_counts.sum(axis=1))
+def _numbers(texts: Texts) -> tuple[int, ...]:
+    return tuple(text_numbers(texts).tolist())
+
+
+@lru_cache(maxsize=4)
+def _counts(positive: tuple[int, ...], negative: tuple[int, ...], draws: int, seed: int) -> tuple[Array, Array]:
+    """Multiplicities of positives and of negatives `[draws, items]`, kept as the same items are compared again."""
+    generator = np.random.default_rng(seed)
+    return resample(positive, draws, generator), resample(negative, draws, generator)
+
+
+def _resampled_aurocs(scores: Sequence[tuple[Array, Array]], p_counts: Array, n_counts: Array) -> Array:
+    """`[scores, draws]`. Sums of halves are exact in any order and precision that can hold them."""
+    pairs = p_counts.sum(axis=1) * n_counts.sum(axis=1)
+    exact = np.float32 if 2 * pairs.max() < _EXACT_IN_FLOAT32 else np.float64
+    p_rows, n_rows = p_counts.astype(exact), n_counts.astype(exact)
+    drawn = np.empty((len(scores), len(pairs)))
+    for row, (positive, negative) in enumerate(scores):
+        difference = positive[:, None] - negative[None, :]
+        compared = ((difference > 0) + 0.5 * (difference == 0)).astype(exact)
+        drawn[row] = np.einsum("ij,ij->i", p_rows @ compared, n_rows)
+    return drawn / pairs
 
 
 def _unmoved_margin(positive: Array, negative: Array, drawn: Array, level: float) -> tuple[float, float]:

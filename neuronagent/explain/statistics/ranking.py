@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neuronagent.explain.statistics.common import Array, Interval, Values, bisect, column, normal_quantile
 from neuronagent.explain.statistics.resampling import check_draws
@@ -84,6 +86,12 @@ def permutation_p(positive: Values, negative: Values, draws: int = 2000, seed: i
     ordered = np.sort(pooled)
     # Twice the mid-rank is whole, so that sums compare exactly.
     ranks = np.searchsorted(ordered, pooled, side="left") + np.searchsorted(ordered, pooled, side="right")
-    shuffled = np.random.default_rng(seed).permuted(np.tile(ranks, (draws, 1)), axis=1)
-    reached = int((shuffled[:, : positives.size].sum(axis=1) >= ranks[: positives.size].sum()).sum())
+    shuffled = ranks[_permutations(pooled.size, draws, seed)[:, : positives.size]]
+    reached = int((shuffled.sum(axis=1) >= ranks[: positives.size].sum()).sum())
     return (1 + reached) / (1 + draws)
+
+
+@lru_cache(maxsize=4)
+def _permutations(n: int, draws: int, seed: int) -> NDArray[np.intp]:
+    """`[draws, n]`, kept as the same items are scored again."""
+    return np.random.default_rng(seed).permuted(np.tile(np.arange(n), (draws, 1)), axis=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,12 @@ def percentiles(value: float, drawn: Array, level: float) -> Interval:
         raise ValueError("the statistic is undefined on these items or on most of their resamples")
     lo, hi = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, min(float(lo), value), max(float(hi), value))
+
+
+def percentiles_of_rows(values: Sequence[float], drawn: Array, level: float) -> list[Interval]:
+    """`percentiles` of each row of `drawn` `[values, draws]`, all of it finite."""
+    lo, hi = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=1).tolist()
+    return [Interval(value, min(low, value), max(high, value)) for value, low, high in zip(values, lo, hi, strict=True)]
 
 
 def bootstrap_texts(

@@ -1,0 +1,112 @@
+"""`neuronagent score`: what a judge makes of texts that are stored, whoever wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from neuronagent.cli import llm_options as asked
+from neuronagent.cli.batch_table import spent
+from neuronagent.cli.choosing import FEW, read_neurons
+from neuronagent.cli.llm_preview import agreed, lines, show_preview
+from neuronagent.cli.options import Db, Json
+from neuronagent.cli.output import page, print_json, say
+from neuronagent.cli.progress import terminal_progress
+from neuronagent.cli.tracing import ModelFolder, Trace, check_tracing, trace_first
+from neuronagent.domain import NeuronId
+from neuronagent.errors import BudgetError, LLMError, UsageError
+
+if TYPE_CHECKING:
+    from neuronagent.service.lookup import Index
+
+NAME = "score"
+
+
+def command(
+    neurons: Annotated[
+        list[str], typer.Argument(metavar="NEURON…", help="Neurons such as 31.9634, or @FILE with one per line.")
+    ],
+    explanation: Annotated[
+        int | None, typer.Option("--id", metavar="N", help="Only this explanation; see `neuronagent explanations`.")
+    ] = None,
+    judge: asked.JudgeName = None,
+    judge_url: asked.JudgeUrl = None,
+    llm: asked.Llm = None,
+    base_url: asked.BaseUrl = None,
+    size: asked.Size = None,
+    scores: asked.Scores = None,
+    budget_tokens: asked.BudgetTokens = None,
+    budget: asked.BudgetMoney = None,
+    prices: asked.Prices = None,
+    concurrency: asked.Concurrency = None,
+    dry_run: asked.DryRun = False,
+    yes: asked.Yes = False,
+    model: ModelFolder = None,
+    trace: Trace = True,
+    db: Db = None,
+    json: Json = False,
+) -> None:
+    """Have a judge score the stored explanations of neurons: of people, assistants and models, and the rules' words.
+
+    Nothing is written anew. What this judge has scored already is shown as it is.
+    """
+    check_tracing(model, trace)
+    wanted = read_neurons(neurons)
+    options = asked.read_options(
+        llm=None if judge else llm, judge=judge or llm, base_url=base_url, judge_url=judge_url, size=size,
+        scores=scores, budget_tokens=budget_tokens, budget=budget, prices=prices, concurrency=concurrency,
+    )  # fmt: skip
+    if options is None:
+        raise UsageError("a text is scored by a judge, and none is named", remedy="name one with --judge or --llm")
+
+    from neuronagent.service.llm.campaign import score_stored
+    from neuronagent.service.llm.preview import preview
+    from neuronagent.service.lookup import open_index
+
+    with open_index(db) as index:
+        if explanation is not None:
+            _check_owner(index, explanation, wanted)
+        with terminal_progress() as progress:
+            expected = preview(index, wanted, options, progress)
+        if dry_run:
+            show_preview(expected, json=json)
+            return
+        for line in lines(expected):
+            say(line)
+        agreed(expected, yes=yes or len(wanted) <= FEW)
+        trace_first(index, wanted, model=model, trace=trace)
+        done: list[NeuronId] = []
+        try:
+            with terminal_progress() as progress:
+                campaign = score_stored(
+                    index, wanted, options, progress, explanation_id=explanation, told=done.append
+                )  # fmt: skip
+        except (LLMError, BudgetError):
+            _print(index, done, json, db)
+            raise
+        _print(index, wanted, json, db)
+        say(spent(campaign))
+
+
+def _check_owner(index: Index, explanation: int, neurons: Sequence[NeuronId]) -> None:
+    """Raises `UsageError` where the explanation is not one of the neuron's, `NotFoundError` where there is none."""
+    if len(neurons) > 1:
+        raise UsageError("--id is one explanation of one neuron", remedy="name that neuron alone")
+    owner = index.reader.explanation(explanation).explanation.neuron
+    if owner != neurons[0]:
+        raise UsageError(f"explanation {explanation} is of {owner}, not of {neurons[0]}", remedy=f"name {owner}")
+
+
+def _print(index: Index, neurons: Sequence[NeuronId], json: bool, db: str | None) -> None:
+    """The scores of each neuron, by the judge that was asked last."""
+    from neuronagent.cli.explain_card import print_scores
+
+    views = [index.explain(neuron) for neuron in neurons]
+    if json:
+        print_json(views[0] if len(views) == 1 else views)
+        return
+    for view in views:
+        with page() as out:
+            print_scores(out, view, db)

@@ -1,0 +1,277 @@
+"""The scores on a card: a row per combination with intervals, numbers of items, the best control and the verdict.
+
+Detection in the causal view stands in the columns. What else was scored, and what does not fit the width, follows in
+lines of its own; what has no value says why. A score of a judge that failed its check carries a dagger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from neuronagent.cli import card, text
+from neuronagent.domain import SignCombination
+from neuronagent.explain.items import N0, N1, N2, N3, SAME_TEXTS
+from neuronagent.explain.scorers.base_rate import CORPUS, PRECISION, RECALL
+from neuronagent.explain.scorers.detection import AUROC, STRONGEST
+from neuronagent.explain.scorers.fuzzing import FUZZING
+from neuronagent.explain.scorers.simulation import SIMULATION, SIMULATION_RANDOM
+from neuronagent.explain.verdict import TOKEN_LIST_CONTROL
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+GOOD, BAD = "supported", "not supported"
+RULE = "rule"
+_DAGGER = "†"
+_HARDER = {N2: "same token", N3: "close text", SAME_TEXTS: "same text"}
+_FULL = {N0: "full view", N1: "full view, others"}
+_NEEDED, _BLOCK = 70, 26
+"""Columns that the scores need at least, and those of each block beside them."""
+_SETS = "sets"
+_BLOCKS = {CORPUS: "in the corpus", _SETS: "vs what looks alike"}
+_NAME_WIDTH = 12
+_SHOWN_IN_ROW = {N0: "vs random", N1: "vs the others"}
+View = Mapping[str, Any]
+
+
+def how_sure(out: Console, combinations: Mapping[str, View], against: str = "vs random") -> None:
+    """A row per combination that was scored, then all that the row has no room for."""
+    from rich.text import Text
+
+    scored = {name: own for name, own in combinations.items() if own["scores"]}
+    if not scored:
+        out.print(Text(_nothing(combinations)))
+        return
+    blocks = _blocks(scored)
+    fitting = blocks[: max(0, (out.width - _NEEDED) // _BLOCK)]
+    titles = [("", "left"), (against, "left"), ("vs the others", "left"), ("over best control", "wrap")]
+    table = card.plain_table([*titles, *((_BLOCKS[block], "left") for block in fitting), ("verdict", "wrap")])
+    for name, own in scored.items():
+        table.add_row(*_row(name, own, fitting))
+    out.print(table)
+    for line in _notes(scored, CORPUS in fitting):
+        out.print(Text(line, style="dim"))
+    further = {name: _further(own, [b for b in blocks if b not in fitting]) for name, own in scored.items()}
+    if any(further.values()):
+        out.print()
+        rest = card.plain_table([("", "left"), ("further scores", "wrap")])
+        for name, parts in further.items():
+            if parts:
+                rest.add_row(*card.cells(_name(name), _packed(parts, out.width - _NAME_WIDTH)))
+        out.print(rest)
+    for line in _missing(scored):
+        out.print(Text(line, style="dim"))
+
+
+def against(combinations: Mapping[str, View]) -> str:
+    """What the headline compares with: random tokens, where only lists are known weak ones of the same texts."""
+    every = [score for own in combinations.values() for score in own["scores"]]
+    return "vs random" if find(every, AUROC, N0) or not find(every, AUROC, SAME_TEXTS) else "vs weak, same texts"
+
+
+def told_apart(cross: View) -> Text:
+    """Whether the explanations of the combinations tell them apart, beside chance."""
+    from rich.text import Text
+
+    if not cross["available"]:
+        return Text(f"Combinations against each other: not scored, {text.visible(str(cross['reason']))}.")
+    line = Text("Told apart: ", style="default")
+    shares = f"{text.percent(cross['value'])} [{100 * cross['lo']:.0f}–{100 * cross['hi']:.0f} %]"
+    line.append(f"{shares} of the windows go to the right combination", style="bold")
+    line.append(f" (chance {text.percent(cross['chance'])}, n = {cross['windows']})")
+    pairs = [f"{_name(a)} and {_name(b)}" for a, b in cross["not_told_apart"]]
+    return line.append(f"; not told apart: {', '.join(pairs)}." if pairs else ".")
+
+
+def judges(combinations: Mapping[str, View]) -> list[str]:
+    """Who judged, and whether that judge can be trusted; nothing of rules, which need none."""
+    found = {
+        str(own["judge"]): own["judge_fit"] for own in combinations.values() if own.get("judge") not in (None, RULE)
+    }
+    said = {
+        True: "which passed its check",
+        False: f"which FAILED its check: its scores ({_DAGGER}) are not to be trusted",
+        None: "which was not checked (neuronagent judge-check)",
+    }
+    return [f"Judged by {text.visible(judge)}, {said[fit]}." for judge, fit in found.items()]
+
+
+def protocols(combinations: Mapping[str, View]) -> list[str]:
+    """Under which protocols, and the how-manieth reading of the test items it was if not the first."""
+    scores = [score for own in combinations.values() for score in own["scores"]]
+    named = dict.fromkeys(str(score["protocol"]) for score in scores)
+    readings = [score["reading"] for score in scores if score["reading"]]
+    again = f", reading {max(readings)} of the test items" if readings and max(readings) > 1 else ""
+    return [f"protocol {text.visible(', '.join(named))}{again}"] if named else []
+
+
+def find(scores: Iterable[View], metric: str, negative_set: str, view: str = "causal") -> View | None:
+    """The score of that name."""
+    key = (metric, negative_set, view)
+    return next((s for s in scores if (s["metric"], s["negative_set"], s["view"]) == key), None)
+
+
+def _nothing(combinations: Mapping[str, View]) -> str:
+    if any(own["explanation"] for own in combinations.values()):
+        return "Nothing was scored yet: texts need a judge (neuronagent score)."
+    return "Nothing was scored: too few strong tokens in distinct texts; a longer text would help."
+
+
+def _row(name: str, own: View, blocks: Sequence[str]) -> tuple[Text, ...]:
+    from rich.text import Text
+
+    scores, mark = own["scores"], _mark(own)
+    first = _headline(scores)
+    verdict = str(own["verdict"])
+    if own["mass_share"] is not None and own["mass_share"] < card.SMALL_MASS:  # of a job that hardly matters
+        verdict += f", but {text.percent(own['mass_share'])} of the mass"
+    style = {GOOD: "green", BAD: "red"}.get(str(own["verdict"]), "yellow")
+    shown = (_score(first, mark), _score(find(scores, AUROC, N1), mark), _control(first))
+    beside = {CORPUS: "\n".join(_base_rate(scores)), _SETS: "\n".join(_harder(scores, mark))}
+    return (*card.cells(_name(name), *shown, *(beside[b] or "–" for b in blocks)), Text(verdict, style=style))
+
+
+def _blocks(combinations: Mapping[str, View]) -> list[str]:
+    """What may stand beside the scores, the most telling first."""
+    every = [own["scores"] for own in combinations.values()]
+    found = {CORPUS: any(map(_base_rate, every)), _SETS: any(_harder(scores, "") for scores in every)}
+    return [name for name, there in found.items() if there]
+
+
+def _headline(scores: Sequence[View]) -> View | None:
+    return find(scores, AUROC, N0) or find(scores, AUROC, SAME_TEXTS)
+
+
+def _mark(own: View) -> str:
+    return _DAGGER if own.get("judge_fit") is False else ""
+
+
+def _score(score: View | None, mark: str) -> str:
+    """The score with its interval, and below it how many items stand behind it."""
+    if score is None or score["value"] is None:
+        return "–"
+    failed = f", {score['n_failed']} failed" if score["n_failed"] else ""
+    return f"{_value(score, mark)}\n{score['n_pos']} : {score['n_neg']}{failed}"
+
+
+def _value(score: View, mark: str) -> str:
+    return f"{text.score(score['value'])}{mark} {text.interval(score['lo'], score['hi'])}"
+
+
+def _compact(title: str, score: View | None, mark: str) -> list[str]:
+    """A score in one line; nothing where there is none."""
+    if score is None or score["value"] is None:
+        return []
+    failed = f", {score['n_failed']} failed" if score["n_failed"] else ""
+    return [f"{title} {_value(score, mark)} {score['n_pos']}:{score['n_neg']}{failed}"]
+
+
+def _harder(scores: Sequence[View], mark: str) -> list[str]:
+    """Against windows that look alike: the same token, the closest texts, the same texts."""
+    headline = _headline(scores)
+    own = {title: find(scores, AUROC, negative) for negative, title in _HARDER.items()}
+    return [line for title, score in own.items() if score is not headline for line in _compact(title, score, mark)]
+
+
+def _base_rate(scores: Sequence[View]) -> list[str]:
+    """Precision and recall at the corpus's base rate, where balanced sets cannot flatter."""
+    lines: list[str] = []
+    for metric in (PRECISION, RECALL):
+        own = find(scores, metric, CORPUS)
+        if own is not None and own["value"] is not None:
+            lines.append(f"{metric:<9} {text.score(own['value'])} {text.interval(own['lo'], own['hi'])}")
+        elif own is not None and own["lo"] is not None:  # limits without an estimate
+            lines.append(f"{metric:<9} {text.score(own['lo'])} to {text.score(own['hi'])}")
+    return lines
+
+
+def _control(score: View | None) -> str:
+    """The lift over the strongest control, and which one that was."""
+    controls = {c["kind"]: c for c in (score or {}).get("controls", ())}
+    best = controls.pop(STRONGEST, None)
+    if best is None or best["value"] is None:
+        return "–"
+    kinds = (k for k, c in controls.items() if k != TOKEN_LIST_CONTROL and c["value"] == best["value"])
+    kind = next(kinds, "").replace("other combination ", "").replace("_", " ")
+    named = text.visible(kind) if kind != "empty" else "empty text"
+    return f"{_lift(best)}\n{text.score(best['value'])} {named}"
+
+
+def _lift(control: View) -> str:
+    return f"{text.lift(control['lift'])} [{text.lift(control['lift_lo'])}, {text.lift(control['lift_hi'])}]"
+
+
+def _further(own: View, blocks: Sequence[str]) -> list[str]:
+    """What else was scored: the blocks that found no room, the other views and tasks, other judges."""
+    scores, mark = own["scores"], _mark(own)
+    parts = [" ".join(line.split()) for line in _base_rate(scores)] if CORPUS in blocks else []
+    parts += _harder(scores, mark) if _SETS in blocks else []
+    for negative, title in _FULL.items():
+        parts += _compact(title, find(scores, AUROC, negative, "full"), mark)
+    fuzzed = next((s for s in scores if s["metric"] == FUZZING), None)
+    parts += _compact("right token marked", fuzzed, mark)
+    for metric, title in ((SIMULATION, "simulation r"), (SIMULATION_RANDOM, "random windows r")):
+        score = next((s for s in scores if s["metric"] == metric), None)
+        if score is not None and score["value"] is not None:
+            parts.append(
+                f"{title} {text.lift(score['value'])}{mark} [{text.lift(score['lo'])}, {text.lift(score['hi'])}]"
+            )
+    token_list = next(
+        (c for c in (_headline(scores) or {}).get("controls", ()) if c["kind"] == TOKEN_LIST_CONTROL), None
+    )
+    if own.get("judge") not in (None, RULE) and token_list is not None and token_list["value"] is not None:
+        parts.append(f"over the token list {_lift(token_list)}")
+    others = {judge: verdict for judge, verdict in own.get("by_judge", {}).items() if judge != own.get("judge")}
+    return parts + [f"{text.visible(str(judge))}: {verdict}" for judge, verdict in others.items()]
+
+
+def _packed(parts: Sequence[str], width: int) -> str:
+    """As many parts in a line as fit, none of them broken that fits."""
+    from rich.cells import cell_len
+
+    lines = [""]
+    for part in parts:
+        longer = f"{lines[-1]} · {part}" if lines[-1] else part
+        if lines[-1] and cell_len(longer) > width:
+            lines.append(part)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)
+
+
+def _notes(combinations: Mapping[str, View], corpus: bool) -> list[str]:
+    note = "AUROC on held-out texts [95 % interval], strong tokens : others"
+    note += "; in the corpus, strong tokens are about one in a hundred or fewer" if corpus else ""
+    return [note, *judges(combinations)]
+
+
+def _missing(combinations: Mapping[str, View]) -> list[str]:
+    """Why a score has no value: those of the rows each, the others by reason."""
+    lines: list[str] = []
+    reasons: dict[str, dict[str, None]] = {}
+    for name, own in combinations.items():
+        for score in own["scores"]:
+            if score["value"] is not None or score["reason"] is None:
+                continue
+            if score["metric"] == AUROC and score["view"] == "causal" and score["negative_set"] in (N0, N1):
+                why = text.visible(str(score["reason"]))
+                lines.append(f"{_name(name)} {_SHOWN_IN_ROW[score['negative_set']]}: {why}")
+            elif (title := _title(score)) is not None and score is not _headline(own["scores"]):
+                reasons.setdefault(str(score["reason"]), {})[title] = None
+    grouped = (f"Without a score: {', '.join(titles)} ({text.visible(why)})" for why, titles in reasons.items())
+    return [*lines, *grouped]
+
+
+def _title(score: View) -> str | None:
+    """What a score is called where it is said to be missing."""
+    if score["metric"] == AUROC:
+        if score["view"] == "full":
+            return "full view" if score["negative_set"] in _FULL else None
+        return _HARDER.get(str(score["negative_set"]))
+    return {FUZZING: "marked tokens", SIMULATION: "simulation"}.get(str(score["metric"]))
+
+
+def _name(combination: str) -> str:
+    return text.name(SignCombination(combination))

@@ -1,0 +1,121 @@
+"""Texts that people write about a neuron's combination, and everything that was ever said of one.
+
+A person's text is a row with an author. Nobody can know what its writer has seen, so it is stored unsealed; no batch
+overwrites it, another text of the same author does. It is scored by a judge, like any other.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neuronagent.domain import Explanation, NeuronId, SignCombination
+from neuronagent.errors import UsageError
+from neuronagent.service import imported_views, views
+from neuronagent.service.lookup import Index
+from neuronagent.store.engine import open_writer
+from neuronagent.store.explanations import StoredExplanation, add_explanation
+
+HUMAN = "human"
+LONGEST_TEXT = 2_000
+LONGEST_AUTHOR = 80
+_EMPTY = {"text": "say in a sentence what makes the neuron fire", "author": "give a name"}
+_BREAKS = "\n\r\t"
+_JOINERS = "\u200c\u200d"  # they shape scripts and emoji
+
+
+@dataclass(frozen=True, kw_only=True)
+class Added:
+    """A text that is stored: whether it is new, and the ids of the author's texts that it takes the place of."""
+
+    id: int
+    new: bool
+    replaced: tuple[int, ...]
+
+
+def add_text(index: Index, neuron: NeuronId, combination: SignCombination, text: str, author: str) -> Added:
+    """Store what `author` says of a neuron's combination; line breaks become spaces. The current text again changes
+    nothing.
+
+    Raises:
+        UsageError: a text or an author that is empty, too long or holds control characters.
+        NotFoundError: no such neuron.
+        StorageError: the index cannot be written.
+    """
+    said, name = _plain("text", text, LONGEST_TEXT), _plain("author", author, LONGEST_AUTHOR)
+    before = [e.id for e in _texts(index, neuron, combination) if e.author == name]
+    explanation = Explanation(
+        neuron=neuron, combination=combination, source=HUMAN, text=said, claims={}, evidence_hash=""
+    )
+    engine = open_writer(index.target)
+    try:
+        identifier = add_explanation(engine, explanation, author=name, unsealed=True)
+    finally:
+        engine.dispose()
+    new = identifier not in before
+    return Added(id=identifier, new=new, replaced=tuple(before) if new else ())
+
+
+def history_view(index: Index, neuron: NeuronId, *, superseded: bool = False) -> dict[str, Any]:
+    """What `neuronagent explanations --json` prints: every explanation with the verdict of each of its judges, by
+    combination and then oldest first; those that were replaced only if `superseded`.
+
+    Raises:
+        NotFoundError: no such neuron.
+    """
+    _refuse_unknown(index, neuron)
+    reader, fit = index.reader, index.judges_fit
+    stored = reader.explanations(neuron, superseded=superseded)
+    stored.sort(key=lambda e: (e.explanation.combination.position, e.id))
+    return {
+        "schema_version": views.SCHEMA_VERSION,
+        "model": imported_views.model_view(index) if index.is_imported else views.model_view(index),
+        "neuron": str(neuron),
+        "explanations": [_view(e, views.explained_view(e, reader.scores(e.id), fit)) for e in stored],
+    }
+
+
+def _view(stored: StoredExplanation, explained: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **explained["explanation"],
+        "combination": stored.explanation.combination.value,
+        "prompt_version": stored.explanation.prompt_version or None,
+        "server": stored.server or None,
+        "parent_id": stored.parent_id,
+        "superseded_by": stored.superseded_by,
+        "verdict": explained["verdict"],
+        "by_judge": explained["by_judge"],
+    }
+
+
+def _texts(index: Index, neuron: NeuronId, combination: SignCombination) -> Sequence[StoredExplanation]:
+    """The current human texts of a combination."""
+    _refuse_unknown(index, neuron)
+    stored = index.reader.explanations(neuron)
+    return [e for e in stored if e.explanation.combination is combination and e.explanation.source == HUMAN]
+
+
+def _refuse_unknown(index: Index, neuron: NeuronId) -> None:
+    if index.is_imported:
+        index.reader.published.neuron(neuron)
+    else:
+        index.reader.neuron(neuron)
+
+
+def _plain(what: str, given: str, longest: int) -> str:
+    """`given` in one line, if it can be shown as it is."""
+    for character in given:
+        category = unicodedata.category(character)
+        if (category in ("Cc", "Cs") and character not in _BREAKS) or (category == "Cf" and character not in _JOINERS):
+            raise UsageError(
+                f"the {what} holds U+{ord(character):04X}, a character that hides or controls",
+                remedy="leave it out: letters, marks, spaces and line breaks are allowed",
+            )
+    plain = " ".join(given.split())
+    if not plain.strip(_JOINERS + " "):
+        raise UsageError(f"the {what} is empty", remedy=_EMPTY[what])
+    if len(plain) > longest:
+        raise UsageError(f"the {what} has {len(plain):,} characters", remedy=f"write at most {longest:,}")
+    return plain

@@ -1,0 +1,320 @@
+"""Explains neurons with a language model, and scores texts with a judge.
+
+Of one neuron: the rules are there first; the drafter writes candidates from the brief, which holds `explain` texts
+alone; the judge reads every candidate and the rule's own words on `select`, and of each combination the best is kept;
+that one is read on `test`, once, beside its controls, and stored with all of its scores or not at all. Every answer is
+kept when it comes, so that a run that was stopped at any point goes on where it was and pays for nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from neuronagent.domain import Explanation, NeuronId, Score, SignCombination
+from neuronagent.errors import LLMError, NotFoundError
+from neuronagent.explain.draft import Draft
+from neuronagent.service.explain import Explainer, evidence_hash
+from neuronagent.service.explain_imported import ImportedExplainer
+from neuronagent.service.llm.asking import Choice, choose, judged
+from neuronagent.service.llm.checking import ensure_checked
+from neuronagent.service.llm.connect import Connection, Drafter, connected
+from neuronagent.service.llm.options import LLMOptions
+from neuronagent.service.lookup import Index
+from neuronagent.service.progress import Progress, Silent
+from neuronagent.service.scoring import Plan, Said
+from neuronagent.store.engine import open_writer
+from neuronagent.store.explanations import StoredExplanation, StoredScore, add_explanation, add_scores
+
+PROTOCOL = "judged-v1"
+"""Changes whenever the same index and the same answers would give another text or another score."""
+LLM = "llm"
+Tell = Callable[[NeuronId], None]
+Units = Explainer | ImportedExplainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignReport:
+    """How a run ended: neurons that were explained or scored, those that were there already, and why others failed."""
+
+    neurons_done: int
+    skipped: int
+    failures: Mapping[str, str]
+    judge: str
+    judge_passed: bool
+    requests: int
+    cached: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+    statuses: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return {**vars(self), "failures": dict(self.failures), "statuses": dict(self.statuses)}
+
+
+def units_of(index: Index) -> Units:
+    """The explainer of an index, whichever kind it is."""
+    return index.imported_explainer if index.is_imported else index.explainer
+
+
+def plan_for(index: Index, options: LLMOptions) -> Plan:
+    """The scores that the index allows: published lists have only the causal view."""
+    if not index.is_imported:
+        return options.plan
+    return Plan(sizes=options.plan.sizes, full_view=False, fuzzing=False, simulation=False)
+
+
+def protocol_of(units: Units, neuron: NeuronId, plan: Plan) -> str:
+    """The protocol of judged scores: what was asked, of which items."""
+    return f"{PROTOCOL} {plan.name} of {units.protocol(neuron)}"
+
+
+def explain_neurons(
+    index: Index,
+    neurons: Sequence[NeuronId],
+    options: LLMOptions,
+    progress: Progress | None = None,
+    told: Tell | None = None,
+) -> CampaignReport:
+    """Write, choose, score and store explanations of `neurons`, but for those that are stored under the same models,
+    prompts and plan; `told` is called after each.
+
+    Raises:
+        LLMError, BudgetError, Interrupted: what was done before is stored, and every answer is kept.
+        StorageError: the index cannot be written.
+    """
+    if options.drafter is None:
+        raise LLMError("no language model is named that could write", remedy="give --llm NAME")
+
+    def one(run: _Run, neuron: NeuronId) -> bool:
+        return run.explain(neuron)
+
+    return _campaign(index, neurons, options, progress or Silent(), told, one)
+
+
+def score_stored(
+    index: Index,
+    neurons: Sequence[NeuronId],
+    options: LLMOptions,
+    progress: Progress | None = None,
+    *,
+    explanation_id: int | None = None,
+    combination: SignCombination | None = None,
+    told: Tell | None = None,
+) -> CampaignReport:
+    """Score the current explanations of `neurons`, or one of them, with the judge; scored ones are passed over.
+
+    Raises:
+        NotFoundError: a neuron without explanations, or without the one that is named.
+        LLMError, BudgetError, Interrupted: what was done before is stored, and every answer is kept.
+        StorageError: the index cannot be written.
+    """
+
+    def one(run: _Run, neuron: NeuronId) -> bool:
+        return run.score(neuron, explanation_id, combination)
+
+    return _campaign(index, neurons, options, progress or Silent(), told, one)
+
+
+def _campaign(
+    index: Index,
+    neurons: Sequence[NeuronId],
+    options: LLMOptions,
+    progress: Progress,
+    told: Tell | None,
+    one: Callable[[_Run, NeuronId], bool],
+) -> CampaignReport:
+    failures: dict[str, str] = {}
+    done = 0
+    with connected(options, index.target) as connection:
+        passed = ensure_checked(index, connection.judge, progress)
+        run = _Run(index, connection, plan_for(index, options), progress)
+        for place, neuron in enumerate(neurons):
+            progress.note(f"{neuron}: {place + 1} of {len(neurons)}") if len(neurons) > 1 else None
+            try:
+                done += one(run, neuron)
+            except _NOT_OF_THE_RUN as error:
+                if len(neurons) == 1:
+                    raise
+                failures[str(neuron)] = str(error)
+            if told is not None:
+                told(neuron)
+    ledger = connection.ledger
+    return CampaignReport(
+        neurons_done=done,
+        skipped=len(neurons) - done - len(failures),
+        failures=failures,
+        judge=connection.judge.name,
+        judge_passed=passed,
+        requests=ledger.requests,
+        cached=ledger.cached,
+        prompt_tokens=ledger.prompt_tokens,
+        completion_tokens=ledger.completion_tokens,
+        cost=ledger.cost if connection.priced else None,
+        statuses=dict(ledger.statuses),
+    )
+
+
+class NothingDrafted(LLMError):
+    """No candidate of a neuron came back in a form that can be used."""
+
+
+_NOT_OF_THE_RUN = (NotFoundError, NothingDrafted)
+"""What is wrong with one neuron only: the run goes on."""
+
+
+class _Run:
+    """One campaign over an index."""
+
+    def __init__(self, index: Index, connection: Connection, plan: Plan, progress: Progress) -> None:
+        self.index, self.plan, self.progress = index, plan, progress
+        self.units = units_of(index)
+        self.judge, self.drafter = connection.judge, connection.drafter
+
+    def explain(self, neuron: NeuronId) -> bool:
+        """Explain one neuron; False where that is done already, or there is nothing to explain."""
+        assert self.drafter is not None
+        self.index.ensure_explained(neuron)
+        rules = self.units.said(neuron)
+        if not rules or self._is_done(neuron, rules, self.drafter):
+            return False
+        drafts = self._drafts(neuron, self.drafter)
+        shown = {c: Said(text=rule_words(said, self.units), rule=said.rule) for c, said in rules.items()}
+        candidates = {
+            c: [shown[c], *(Said(text=draft.text(c)) for draft in drafts if c in draft.combinations)] for c in shown
+        }
+        choices = self._choices(neuron, candidates)
+        chosen = {c: candidates[c][choices[c].place] for c in candidates}
+        self.progress.start(f"{neuron}: scoring", 0, "answers")
+        scores = judged(self.units, neuron, chosen, self.judge, self.plan, told=self._told)
+        self._store(neuron, chosen, choices, drafts, scores, self.drafter)
+        return True
+
+    def score(self, neuron: NeuronId, explanation_id: int | None, combination: SignCombination | None) -> bool:
+        """Score stored texts of one neuron; False where all of them are scored by this judge."""
+        stored = self.index.explanations(neuron)
+        wanted = [
+            (e, scores)
+            for e, scores in stored
+            if explanation_id in (None, e.id) and combination in (None, e.explanation.combination)
+        ]
+        if not wanted:
+            which = f"explanation {explanation_id}" if explanation_id is not None else "explanation to score"
+            raise NotFoundError(f"{neuron} has no {which}", remedy=f"neuronagent explanations {neuron}")
+        protocol, done = protocol_of(self.units, neuron, self.plan), False
+        said = {c: Said(text=rule_words(own, self.units), rule=own.rule) for c, own in self.units.said(neuron).items()}
+        for explanation, scores in wanted:
+            c = explanation.explanation.combination
+            if c in said and not self._judged(scores, protocol):
+                texts = said | {c: Said(text=judged_text(explanation))}
+                self.progress.start(f"{neuron} {c.value}: scoring {explanation.id}", 0, "answers")
+                found = judged(self.units, neuron, texts, self.judge, self.plan, only=(c,), told=self._told)
+                self._add(explanation.id, neuron, c, found[c], protocol)
+                done = True
+        return done
+
+    def _drafts(self, neuron: NeuronId, drafter: Drafter) -> list[Draft]:
+        self.progress.start(f"{neuron}: writing", 0, "")
+        drafts = drafter.draft(self.units.brief(neuron))
+        if not drafts:
+            raise NothingDrafted(
+                f"{drafter.model} wrote nothing about {neuron} that can be used",
+                remedy="try another model, or --candidates with more tries",
+            )
+        return drafts
+
+    def _choices(
+        self, neuron: NeuronId, candidates: Mapping[SignCombination, Sequence[Said]]
+    ) -> dict[SignCombination, Choice]:
+        """Chosen on `select`; published lists have none, so that the first draft stands there."""
+        if self.index.is_imported:
+            return {c: Choice(place=len(texts[:2]) - 1, values=(None,) * len(texts)) for c, texts in candidates.items()}
+        self.progress.start(f"{neuron}: choosing among {max(map(len, candidates.values()))}", 0, "answers")
+        return choose(self.units, neuron, candidates, self.judge, self.plan, told=self._told)
+
+    def _told(self, done: int, _of: int) -> None:
+        self.progress.advance(done)
+
+    def _hash(self, neuron: NeuronId, c: SignCombination, drafter: Drafter) -> str:
+        made = f"{protocol_of(self.units, neuron, self.plan)} {drafter.model} {drafter.version} {self.judge.name}"
+        return evidence_hash(self.units.fingerprint, neuron, c, f"{made} {self.judge.prompt_version}")
+
+    def _judged(self, scores: Sequence[StoredScore], protocol: str) -> bool:
+        return any(s.score.judge == self.judge.name and s.protocol_version == protocol for s in scores)
+
+    def _is_done(self, neuron: NeuronId, rules: Mapping[SignCombination, Said], drafter: Drafter) -> bool:
+        """Whether each combination has a text of this very campaign with its scores: a draft's or the rule's own."""
+        protocol = protocol_of(self.units, neuron, self.plan)
+        done: set[SignCombination] = set()
+        for explanation, scores in self.index.explanations(neuron):
+            c = explanation.explanation.combination
+            own = explanation.explanation.evidence_hash == self._hash(neuron, c, drafter) if c in rules else False
+            if self._judged(scores, protocol) and (own or explanation.explanation.source == "rule"):
+                done.add(c)
+        return set(rules) <= done
+
+    def _store(
+        self,
+        neuron: NeuronId,
+        chosen: Mapping[SignCombination, Said],
+        choices: Mapping[SignCombination, Choice],
+        drafts: Sequence[Draft],
+        scores: Mapping[SignCombination, Sequence[Score]],
+        drafter: Drafter,
+    ) -> None:
+        protocol = protocol_of(self.units, neuron, self.plan)
+        rules = {
+            e.explanation.combination: e.id
+            for e, _ in self.index.explanations(neuron)
+            if e.explanation.source == "rule"
+        }
+        for c, said in chosen.items():
+            identifier = rules.get(c)
+            if said.rule is None or identifier is None:
+                draft = drafts[choices[c].place - 1]
+                identifier = self._add_text(neuron, c, said.text, draft, choices[c], drafter)
+            self._add(identifier, neuron, c, scores[c], protocol)
+
+    def _add_text(
+        self, neuron: NeuronId, c: SignCombination, text: str, draft: Draft, choice: Choice, drafter: Drafter
+    ) -> int:
+        stored = Explanation(
+            neuron=neuron,
+            combination=c,
+            source=LLM,
+            text=text,
+            claims={**draft.claims(c), "candidates_on_select": list(choice.values), "chosen": choice.place},
+            evidence_hash=self._hash(neuron, c, drafter),
+            prompt_version=drafter.version,
+            model=drafter.model,
+        )
+        engine = open_writer(self.index.target)
+        try:
+            return add_explanation(engine, stored, server=drafter.server)
+        finally:
+            engine.dispose()
+
+    def _add(
+        self, identifier: int, neuron: NeuronId, c: SignCombination, scores: Sequence[Score], protocol: str
+    ) -> None:
+        engine = open_writer(self.index.target)
+        try:
+            add_scores(engine, identifier, scores, protocol_version=protocol, tau=self.units.tau(neuron, c))
+        finally:
+            engine.dispose()
+
+
+def rule_words(said: Said, units: Units) -> str:
+    """What a judge reads of a rule: its conditions, without the numbers that stand beside them for people."""
+    return said.text if said.rule is None else f"Fires {said.rule.label(units.shapes)}."
+
+
+def judged_text(stored: StoredExplanation) -> str:
+    """What a judge reads of a stored explanation."""
+    label = stored.explanation.claims.get("label")
+    if stored.explanation.source == "rule" and isinstance(label, str) and label:
+        return f"Fires {label}."
+    return stored.explanation.text

@@ -1,0 +1,220 @@
+"""Runs the model for the items that need it, many neurons at a time, and stores what it did there.
+
+A batch of neurons is planned (`explain.trace_plan`), the texts of all plans are run once, and of each layer the values
+that were asked for are taken (`token_values`). From then on scoring needs no model. A batch is stored as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neuronagent.domain import NeuronId, Split, clip
+from neuronagent.errors import IndexMismatchError, Interrupted, ModelError, UsageError
+from neuronagent.explain.evidence import gather
+from neuronagent.explain.trace_plan import TraceCorpus, TracePlan, plan, settle
+from neuronagent.explain.traced import PLAN_VERSION, TracedTokens
+from neuronagent.service.progress import Progress, Silent
+from neuronagent.service.stopping import stops_cleanly
+from neuronagent.store.engine import open_writer
+from neuronagent.store.reader import IndexReader
+from neuronagent.store.traced import StoredTokens, set_traced_tokens
+
+if TYPE_CHECKING:
+    import threading
+
+    from neuronagent.models.gated import GatedModel
+    from neuronagent.service.token_values import Values
+
+BATCH = 256
+"""Neurons whose plans are in memory at a time, about 1 MB each. They share the forward passes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traced:
+    """What a call did: neurons that were run, and those that had been run before."""
+
+    neurons: int
+    before: int
+
+
+def is_traced(reader: IndexReader, neuron: NeuronId) -> bool:
+    """Whether `neuron` was run for the items that this version scores."""
+    found = reader.traced_tokens(neuron)
+    return found is not None and found.plan_version == PLAN_VERSION
+
+
+def model_at_hand(info: Mapping[str, Any]) -> str | None:
+    """The folder of the model that an index was made from, if it is still there: no download is begun unasked."""
+    source = str((info.get("model") or {}).get("source") or "")
+    return source if source and (Path(source).expanduser() / "config.json").is_file() else None
+
+
+def trace(
+    target: str,
+    model: str | None,
+    neurons: Sequence[NeuronId],
+    *,
+    progress: Progress | None = None,
+    device: str = "auto",
+    batch: int = BATCH,
+) -> Traced:
+    """Run `neurons` of the index `target` on their items' tokens and store what they did, unless that is there.
+
+    `model`: a folder or a name on the hub; None for the one that the index says it was made from.
+
+    Raises:
+        IndexMismatchError: another model than the one that was indexed.
+        ModelError: it cannot be loaded, or gives numbers that are not finite.
+        NotFoundError: a neuron that is not in the index.
+        Interrupted: Ctrl-C; the batches that were done are kept.
+        UsageError: an index without texts, or of published numbers.
+        StorageError: it cannot be written.
+    """
+    progress = progress or Silent()
+    with IndexReader.open(target) as reader:
+        info, versions = reader.info(), reader.plan_versions()
+        if info.get("weights_only") or "salt" not in info:
+            raise UsageError(
+                "this index was not computed from texts: there is nothing to run a model on",
+                remedy="index the model over a text",
+            )
+        _refuse_unknown(reader, neurons)
+        wanted = [neuron for neuron in dict.fromkeys(neurons) if versions.get(neuron) != PLAN_VERSION]
+        if wanted:
+            progress.start("loading the model", 0, "")
+            run = _Run(reader, info, _model(info, model, device))
+            _trace(run, target, wanted, batch, progress)
+    return Traced(neurons=len(wanted), before=len(set(neurons)) - len(wanted))
+
+
+def _refuse_unknown(reader: IndexReader, neurons: Sequence[NeuronId]) -> None:
+    layers = reader.layers()
+    for neuron in neurons:
+        if not 0 <= neuron.index < layers.get(neuron.layer, 0):
+            reader.neuron(neuron)  # says what there is
+
+
+def _trace(run: _Run, target: str, wanted: Sequence[NeuronId], batch: int, progress: Progress) -> None:
+    progress.start("tracing neurons", len(wanted), "neurons")
+    engine = open_writer(target)
+    try:
+        with stops_cleanly() as stop:
+            for done in range(0, len(wanted), batch):
+                part = wanted[done : done + batch]
+                found = run.traced(part, stop, _Told(progress, done, len(part)))
+                if found is None:
+                    raise Interrupted(
+                        f"stopped after {done:,} of {len(wanted):,} neurons; they are kept",
+                        remedy="the same command continues from there",
+                    )
+                set_traced_tokens(engine, found)
+                progress.advance(done + len(part))
+    finally:
+        engine.dispose()
+
+
+class _Told:
+    """Tells how far a batch is, as neurons: planning, running and settling count a third each, and the last neuron is
+    done when all are stored."""
+
+    def __init__(self, progress: Progress, done: int, neurons: int) -> None:
+        self._progress, self._done, self._neurons = progress, done, neurons
+
+    def __call__(self, stage: int, share: float) -> None:
+        self._progress.advance(self._done + int((stage + share) / 3 * (self._neurons - 1)))
+
+
+class _Texts:
+    """An index as `evidence.Corpus`, with the texts read lately kept, and nothing traced."""
+
+    def __init__(self, reader: IndexReader) -> None:
+        self.neuron, self.locate = reader.neuron, reader.locate
+        self.text = lru_cache(maxsize=4096)(reader.text)
+
+    def traced_tokens(self, neuron: NeuronId) -> None:
+        """Plans do not depend on what was traced before."""
+
+
+class _Run:
+    """An index and its model."""
+
+    def __init__(self, reader: IndexReader, info: Mapping[str, Any], model: GatedModel) -> None:
+        self._corpus, self._salt, self._model = _Texts(reader), str(info["salt"]), model
+        self._found_in = TraceCorpus(reader.texts(Split.TEST), self._salt)
+        self._dtype = str(info["identity"]["dtype"]) if model.device.type == "cuda" else "float32"
+
+    def traced(
+        self, neurons: Sequence[NeuronId], stop: threading.Event, told: _Told
+    ) -> list[tuple[NeuronId, StoredTokens]] | None:
+        """What is to be stored of `neurons`; None if it was stopped before."""
+        plans: list[TracePlan] = []
+        for place, neuron in enumerate(neurons):
+            if stop.is_set():
+                return None
+            plans.append(plan(gather(self._corpus, neuron, salt=self._salt), self._found_in))
+            told(0, place / len(neurons))
+        values = self._values(plans, stop, told)
+        if values is None:
+            return None
+        found: list[tuple[NeuronId, StoredTokens]] = []
+        for place, (planned, own) in enumerate(zip(plans, values, strict=True)):
+            if stop.is_set():
+                return None
+            found.append((neurons[place], _stored(settle(planned, own.x_gate, own.x_in, own.act))))
+            told(2, place / len(neurons))
+        return found
+
+    def _values(self, plans: Sequence[TracePlan], stop: threading.Event, told: _Told) -> list[Values] | None:
+        from neuronagent.service.devices import products
+        from neuronagent.service.options import BuildOptions
+        from neuronagent.service.token_values import Asked, values_at
+
+        texts = {text_id: text for planned in plans for text_id, text in planned.texts.items()}
+        options = BuildOptions(model="", text="", db="", device=str(self._model.device))
+        asked = [
+            Asked(neuron=p.evidence.neuron, sign=p.evidence.record.sign, numbers=p.numbers) for p in plans
+        ]  # fmt: skip
+        with products(self._dtype):
+            return values_at(
+                self._model,
+                texts,
+                asked,
+                batch_tokens=options.tokens_per_batch,
+                stop=stop,
+                told=lambda share: told(1, share),
+            )
+
+
+def _stored(tokens: TracedTokens) -> StoredTokens:
+    return StoredTokens(numbers=tokens.numbers, values=tokens.values, sets=tokens.sets, plan_version=PLAN_VERSION)
+
+
+def _model(info: Mapping[str, Any], named: str | None, device: str) -> GatedModel:
+    """The model that was indexed, loaded once per process."""
+    import torch
+
+    said = info["model"]
+    source = str(said["source"])
+    if named is None and Path(source).is_absolute() and not Path(source).is_dir():
+        raise ModelError(
+            f"the model that was indexed is not at {clip(source)} any more", remedy="say where it is with --model"
+        )
+    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    model = _loaded(named or source, said["revision"] if named in (None, source) else None, said["dtype"], place)
+    if model.weights_hash != said["weights_hash"]:
+        raise IndexMismatchError(
+            f"{clip(named or source)} has other weights than the index was made from ({clip(said['name'])})",
+            remedy="name the model that was indexed",
+        )
+    return model
+
+
+@lru_cache(maxsize=1)
+def _loaded(source: str, revision: str | None, dtype: str, device: str) -> GatedModel:
+    from neuronagent.models.bridge import load_model
+
+    return load_model(source, revision=revision, dtype=dtype, device=device)
