@@ -75,11 +75,13 @@ def test_the_readme_shows_a_card_that_is_not_empty() -> None:
     assert "verdict" in card
 
 
-@pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 7, 8, 130])
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 5, 6, 7, 8, 130])
 def test_every_exit_code_is_documented(code: int) -> None:
     assert re.search(rf"^\| {code} \|", README, re.MULTILINE)
 
 
 def test_every_command_is_mentioned() -> None:
-    for name in ("index", "info", "show", "explain", "search", "check", "demo", "serve"):
+    for name in (
+        "index", "info", "show", "explain", "explanations", "score", "judge-check", "search", "check", "demo", "serve",
+    ):  # fmt: skip
         assert re.search(rf"neuronagent {name}|make {name}", README), name

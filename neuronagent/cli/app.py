@@ -1,9 +1,9 @@
 """Puts the commands together, runs one of them, and turns whatever goes wrong into one line and an exit code.
 
-Exit codes: 0 done, 1 unexpected (or `check` or `compare` found something), 2 usage, 3 not found, 4 index stale or of
-another model, 5 LLM failed, 6 budget reached, 7 unusable input, 8 storage, 130 interrupted. This is the one place that
-catches everything; `NEURONAGENT_DEBUG=1` shows where it came from. Nothing here may import what takes long: `--help` is
-quick.
+Exit codes: 0 done, 1 unexpected (or `check`, `compare` or `judge-check` found something), 2 usage, 3 not found, 4 index
+stale or of another model, 5 LLM failed, 6 budget reached, 7 unusable input, 8 storage, 130 interrupted. This is the one
+place that catches everything; `NEURONAGENT_DEBUG=1` shows where it came from. Nothing here may import what takes long:
+`--help` is quick.
 """
 
 from __future__ import annotations

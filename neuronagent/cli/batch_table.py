@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from neuronagent.cli import card, text
 from neuronagent.cli.progress import duration
 from neuronagent.domain import SignCombination
+from neuronagent.explain.verdict import Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from neuronagent.service.batch_report import BatchReport, Distribution
     from neuronagent.service.llm.campaign import CampaignReport
 
+JUDGED, RULE = "judged", "rule"
+"""The columns: explanations as a judge scored them, and rules by their own predictors."""
 _BAR = 40
 _NAMED = 5
 View = Mapping[str, Any]
@@ -55,9 +58,11 @@ def print_batch(
 def _rows(reports: Mapping[str, BatchReport]) -> Iterable[tuple[str, list[str]]]:
     every = list(reports.values())
     yield "combinations explained and scored", [f"{r.units:,}" for r in every]
-    verdicts = dict.fromkeys(verdict for r in every for verdict in r.verdicts)
-    for verdict in sorted(verdicts, key=lambda v: list(type(v)).index(v), reverse=True):
-        yield f"  {verdict.value}", [f"{r.verdicts.get(verdict, 0):,}" for r in every]
+    for verdict in reversed(Verdict):
+        counts = [r.verdicts.get(verdict, 0) for r in every]
+        if any(counts) and verdict is not Verdict.NOT_ENOUGH:
+            yield f"  {verdict.value}", [f"{count:,}" for count in counts]
+    yield "combinations with too few examples", [f"{r.verdicts.get(Verdict.NOT_ENOUGH, 0):,}" for r in every]
     lifts = [r.lift for r in every]
     if any(lifts):
         for title, q in (
@@ -100,6 +105,8 @@ def _notes(first: BatchReport, reports: Mapping[str, BatchReport], campaign: Cam
     for reason, those in failures.items():
         shown = ", ".join(those[:_NAMED]) + (", …" if len(those) > _NAMED else "")
         lines.append(f"Failed: {len(those):,} neurons ({text.visible(shown)}): {text.visible(reason)}.")
+    if campaign is not None:
+        lines.append(f"{JUDGED}: what {text.visible(campaign.judge)} judged best, a text or the rule's own words.")
     if campaign is not None and not campaign.judge_passed:
         lines.append(
             f"The judge, {text.visible(campaign.judge)}, did not pass its check: its scores are not to be trusted."

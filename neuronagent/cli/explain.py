@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neuronagent.cli import llm_options as asked
-from neuronagent.cli.batch_table import batch_view, print_batch, spent
+from neuronagent.cli.batch_table import JUDGED, RULE, batch_view, print_batch, spent
 from neuronagent.cli.choosing import FEW, Selection, read_neurons
 from neuronagent.cli.llm_preview import agreed, lines, show_preview
 from neuronagent.cli.options import Db, Json
 from neuronagent.cli.output import page, print_json, say
 from neuronagent.cli.progress import terminal_progress
-from neuronagent.cli.tracing import ModelFolder, Trace, check_tracing, trace_first
+from neuronagent.cli.tracing import ModelFolder, Trace, check_tracing, say_untraced, trace_first
 from neuronagent.domain import NeuronId, Quantity
 from neuronagent.errors import BudgetError, LLMError, NeuronagentError, UsageError
 
@@ -90,9 +90,12 @@ def command(
     with open_index(db) as index:
         wanted = selection.neurons(index) if selection.given else named
         batch = not index.is_imported and (selection.given or len(wanted) > FEW)
+        if dry_run and trace:
+            say_untraced(index, wanted)
+        else:
+            trace_first(index, wanted, model=model, trace=trace)
         if options is not None and not _previewed(index, wanted, options, dry_run, yes or not batch, json):
             return
-        trace_first(index, wanted, model=model, trace=trace)
         if batch:
             _batch(index, wanted, options, workers, json, db)
             return
@@ -156,11 +159,21 @@ def _previewed(
 def _ask(index: Index, wanted: Sequence[NeuronId], options: LLMOptions) -> _Asked:
     """Have the neurons explained; where that ends early, those that are done."""
     from neuronagent.service.llm.campaign import explain_neurons
+    from neuronagent.service.progress import Silent
 
     done: list[NeuronId] = []
     try:
         with terminal_progress() as progress:
-            campaign = explain_neurons(index, wanted, options, progress, done.append)
+
+            def told(neuron: NeuronId) -> None:
+                done.append(neuron)
+                if many:
+                    progress.advance(len(done))
+
+            many = len(wanted) > FEW
+            if many:  # one line for all, instead of several for each
+                progress.start("writing and judging", len(wanted), "neurons")
+            campaign = explain_neurons(index, wanted, options, Silent() if many else progress, told)
     except (LLMError, BudgetError) as error:
         return _Asked(done=done, problem=error)
     return _Asked(done=done, campaign=campaign)
@@ -179,11 +192,12 @@ def _batch(
     from neuronagent.service.batch import explain_batch, report
 
     with terminal_progress() as progress:
-        reports = {"rule": explain_batch(index.target, wanted, workers=workers, progress=progress)}
+        reports = {RULE: explain_batch(index.target, wanted, workers=workers, progress=progress)}
     outcome = _Asked(done=wanted)
     if options is not None:
         outcome = _ask(index, wanted, options)
-        reports = {"llm": report(index.reader, wanted, source="llm"), **reports}
+    if outcome.campaign is not None:
+        reports = {JUDGED: report(index.reader, wanted, judge=outcome.campaign.judge), **reports}
     if json:
         print_json(batch_view(reports, outcome.campaign))
     else:

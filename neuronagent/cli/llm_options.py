@@ -78,7 +78,10 @@ Concurrency = Annotated[
     int | None, typer.Option("--concurrency", min=1, help="Requests under way at a time (default: 8).")
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Say what it would ask and cost; send nothing and write nothing.")
+    bool,
+    typer.Option(
+        "--dry-run", help="Say what it would ask and cost, and end there. (Servers are asked what they can do.)"
+    ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not stop after the preview of the cost.")]
 

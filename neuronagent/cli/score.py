@@ -14,7 +14,7 @@ from neuronagent.cli.llm_preview import agreed, lines, show_preview
 from neuronagent.cli.options import Db, Json
 from neuronagent.cli.output import page, print_json, say
 from neuronagent.cli.progress import terminal_progress
-from neuronagent.cli.tracing import ModelFolder, Trace, check_tracing, trace_first
+from neuronagent.cli.tracing import ModelFolder, Trace, check_tracing, say_untraced, trace_first
 from neuronagent.domain import NeuronId
 from neuronagent.errors import BudgetError, LLMError, UsageError
 
@@ -68,15 +68,18 @@ def command(
     with open_index(db) as index:
         if explanation is not None:
             _check_owner(index, explanation, wanted)
+        if dry_run and trace:
+            say_untraced(index, wanted)
+        else:
+            trace_first(index, wanted, model=model, trace=trace)
         with terminal_progress() as progress:
-            expected = preview(index, wanted, options, progress)
+            expected = preview(index, wanted, options, progress, explanation_id=explanation)
         if dry_run:
             show_preview(expected, json=json)
             return
         for line in lines(expected):
             say(line)
         agreed(expected, yes=yes or len(wanted) <= FEW)
-        trace_first(index, wanted, model=model, trace=trace)
         done: list[NeuronId] = []
         try:
             with terminal_progress() as progress:

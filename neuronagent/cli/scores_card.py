@@ -1,7 +1,7 @@
 """The scores on a card: a row per combination with intervals, numbers of items, the best control and the verdict.
 
 Detection in the causal view stands in the columns. What else was scored, and what does not fit the width, follows in
-lines of its own; what has no value says why. A score of a judge that failed its check carries a dagger.
+a table with a column per combination; what has no value says why. A judge that failed its check is marked: †.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ GOOD, BAD = "supported", "not supported"
 RULE = "rule"
 _DAGGER = "†"
 _HARDER = {N2: "same token", N3: "close text", SAME_TEXTS: "same text"}
-_FULL = {N0: "full view", N1: "full view, others"}
+_FULL = {N0: "full view", N1: "full, others"}
+_MARKED, _OVER_LIST = "marked token", "over tokens"
+_SIMULATION = {SIMULATION: "simulation r", SIMULATION_RANDOM: "on random"}
+_ORDER = (PRECISION, RECALL, *_HARDER.values(), *_FULL.values(), _MARKED, *_SIMULATION.values(), _OVER_LIST)
 _NEEDED, _BLOCK = 70, 26
 """Columns that the scores need at least, and those of each block beside them."""
 _SETS = "sets"
 _BLOCKS = {CORPUS: "in the corpus", _SETS: "vs what looks alike"}
-_NAME_WIDTH = 12
 _SHOWN_IN_ROW = {N0: "vs random", N1: "vs the others"}
 View = Mapping[str, Any]
 
@@ -53,14 +55,9 @@ def how_sure(out: Console, combinations: Mapping[str, View], against: str = "vs 
     out.print(table)
     for line in _notes(scored, CORPUS in fitting):
         out.print(Text(line, style="dim"))
-    further = {name: _further(own, [b for b in blocks if b not in fitting]) for name, own in scored.items()}
-    if any(further.values()):
-        out.print()
-        rest = card.plain_table([("", "left"), ("further scores", "wrap")])
-        for name, parts in further.items():
-            if parts:
-                rest.add_row(*card.cells(_name(name), _packed(parts, out.width - _NAME_WIDTH)))
-        out.print(rest)
+    _print_further(out, scored, [block for block in blocks if block not in fitting])
+    for line in _other_judges(scored):
+        out.print(Text(line))
     for line in _missing(scored):
         out.print(Text(line, style="dim"))
 
@@ -129,7 +126,7 @@ def _row(name: str, own: View, blocks: Sequence[str]) -> tuple[Text, ...]:
         verdict += f", but {text.percent(own['mass_share'])} of the mass"
     style = {GOOD: "green", BAD: "red"}.get(str(own["verdict"]), "yellow")
     shown = (_score(first, mark), _score(find(scores, AUROC, N1), mark), _control(first))
-    beside = {CORPUS: "\n".join(_base_rate(scores)), _SETS: "\n".join(_harder(scores, mark))}
+    beside = {CORPUS: _stacked(_base_rate(scores)), _SETS: _stacked(_harder(scores, mark))}
     return (*card.cells(_name(name), *shown, *(beside[b] or "–" for b in blocks)), Text(verdict, style=style))
 
 
@@ -138,6 +135,11 @@ def _blocks(combinations: Mapping[str, View]) -> list[str]:
     every = [own["scores"] for own in combinations.values()]
     found = {CORPUS: any(map(_base_rate, every)), _SETS: any(_harder(scores, "") for scores in every)}
     return [name for name, there in found.items() if there]
+
+
+def _stacked(shown: Mapping[str, str]) -> str:
+    longest = max(map(len, shown), default=0)
+    return "\n".join(f"{title:<{longest}} {cell}" for title, cell in shown.items())
 
 
 def _headline(scores: Sequence[View]) -> View | None:
@@ -160,31 +162,32 @@ def _value(score: View, mark: str) -> str:
     return f"{text.score(score['value'])}{mark} {text.interval(score['lo'], score['hi'])}"
 
 
-def _compact(title: str, score: View | None, mark: str) -> list[str]:
+def _compact(score: View | None, mark: str) -> str:
     """A score in one line; nothing where there is none."""
     if score is None or score["value"] is None:
-        return []
+        return ""
     failed = f", {score['n_failed']} failed" if score["n_failed"] else ""
-    return [f"{title} {_value(score, mark)} {score['n_pos']}:{score['n_neg']}{failed}"]
+    return f"{_value(score, mark)} {score['n_pos']}:{score['n_neg']}{failed}"
 
 
-def _harder(scores: Sequence[View], mark: str) -> list[str]:
+def _harder(scores: Sequence[View], mark: str) -> dict[str, str]:
     """Against windows that look alike: the same token, the closest texts, the same texts."""
     headline = _headline(scores)
     own = {title: find(scores, AUROC, negative) for negative, title in _HARDER.items()}
-    return [line for title, score in own.items() if score is not headline for line in _compact(title, score, mark)]
+    shown = {title: _compact(score, mark) for title, score in own.items() if score is not headline}
+    return {title: cell for title, cell in shown.items() if cell}
 
 
-def _base_rate(scores: Sequence[View]) -> list[str]:
+def _base_rate(scores: Sequence[View]) -> dict[str, str]:
     """Precision and recall at the corpus's base rate, where balanced sets cannot flatter."""
-    lines: list[str] = []
+    shown: dict[str, str] = {}
     for metric in (PRECISION, RECALL):
         own = find(scores, metric, CORPUS)
         if own is not None and own["value"] is not None:
-            lines.append(f"{metric:<9} {text.score(own['value'])} {text.interval(own['lo'], own['hi'])}")
+            shown[metric] = f"{text.score(own['value'])} {text.interval(own['lo'], own['hi'])}"
         elif own is not None and own["lo"] is not None:  # limits without an estimate
-            lines.append(f"{metric:<9} {text.score(own['lo'])} to {text.score(own['hi'])}")
-    return lines
+            shown[metric] = f"{text.score(own['lo'])} to {text.score(own['hi'])}"
+    return shown
 
 
 def _control(score: View | None) -> str:
@@ -203,42 +206,56 @@ def _lift(control: View) -> str:
     return f"{text.lift(control['lift'])} [{text.lift(control['lift_lo'])}, {text.lift(control['lift_hi'])}]"
 
 
-def _further(own: View, blocks: Sequence[str]) -> list[str]:
-    """What else was scored: the blocks that found no room, the other views and tasks, other judges."""
+def _print_further(out: Console, combinations: Mapping[str, View], blocks: Sequence[str]) -> None:
+    """A row per further score, a column per combination."""
+    cells = {name: _further(own, blocks) for name, own in combinations.items()}
+    titles = [title for title in _ORDER if any(title in own for own in cells.values())]
+    if not titles:
+        return
+    table = card.plain_table([("", "left"), *((_name(name), "wrap") for name in cells)])
+    for title in titles:
+        table.add_row(*card.cells(title, *(own.get(title, "–") for own in cells.values())))
+    out.print()
+    out.print(table)
+
+
+def _further(own: View, blocks: Sequence[str]) -> dict[str, str]:
+    """What else was scored: the blocks that found no room, the other view and the other tasks."""
     scores, mark = own["scores"], _mark(own)
-    parts = [" ".join(line.split()) for line in _base_rate(scores)] if CORPUS in blocks else []
-    parts += _harder(scores, mark) if _SETS in blocks else []
+    shown = _base_rate(scores) if CORPUS in blocks else {}
+    shown |= _harder(scores, mark) if _SETS in blocks else {}
     for negative, title in _FULL.items():
-        parts += _compact(title, find(scores, AUROC, negative, "full"), mark)
-    fuzzed = next((s for s in scores if s["metric"] == FUZZING), None)
-    parts += _compact("right token marked", fuzzed, mark)
-    for metric, title in ((SIMULATION, "simulation r"), (SIMULATION_RANDOM, "random windows r")):
-        score = next((s for s in scores if s["metric"] == metric), None)
-        if score is not None and score["value"] is not None:
-            parts.append(
-                f"{title} {text.lift(score['value'])}{mark} [{text.lift(score['lo'])}, {text.lift(score['hi'])}]"
-            )
-    token_list = next(
-        (c for c in (_headline(scores) or {}).get("controls", ()) if c["kind"] == TOKEN_LIST_CONTROL), None
-    )
-    if own.get("judge") not in (None, RULE) and token_list is not None and token_list["value"] is not None:
-        parts.append(f"over the token list {_lift(token_list)}")
-    others = {judge: verdict for judge, verdict in own.get("by_judge", {}).items() if judge != own.get("judge")}
-    return parts + [f"{text.visible(str(judge))}: {verdict}" for judge, verdict in others.items()]
+        shown[title] = _compact(find(scores, AUROC, negative, "full"), mark)
+    shown[_MARKED] = _compact(_of(scores, FUZZING), mark)
+    for metric, title in _SIMULATION.items():
+        score = _of(scores, metric)
+        shown[title] = "" if score is None or score["value"] is None else _correlation(score, mark)
+    controls = (_headline(scores) or {}).get("controls", ())
+    token_list = next((c for c in controls if c["kind"] == TOKEN_LIST_CONTROL), None)
+    if own["explanation"]["source"] != RULE and token_list is not None and token_list["value"] is not None:
+        shown[_OVER_LIST] = _lift(token_list)
+    return {title: cell for title, cell in shown.items() if cell}
 
 
-def _packed(parts: Sequence[str], width: int) -> str:
-    """As many parts in a line as fit, none of them broken that fits."""
-    from rich.cells import cell_len
+def _of(scores: Iterable[View], metric: str) -> View | None:
+    return next((s for s in scores if s["metric"] == metric), None)
 
-    lines = [""]
-    for part in parts:
-        longer = f"{lines[-1]} · {part}" if lines[-1] else part
-        if lines[-1] and cell_len(longer) > width:
-            lines.append(part)
-        else:
-            lines[-1] = longer
-    return "\n".join(lines)
+
+def _correlation(score: View, mark: str) -> str:
+    if score["lo"] >= 0:
+        return _value(score, mark)
+    return f"{text.lift(score['value'])}{mark} [{text.lift(score['lo'])}, {text.lift(score['hi'])}]"
+
+
+def _other_judges(combinations: Mapping[str, View]) -> list[str]:
+    """What judges said that were asked before the one whose scores are shown."""
+    found: dict[str, list[str]] = {}
+    for name, own in combinations.items():
+        for judge, verdict in own.get("by_judge", {}).items():
+            if judge != own.get("judge"):
+                found.setdefault(str(judge), []).append(f"{_name(name)} {verdict}")
+    titles = {RULE: "By its own predictor"}
+    return [f"{titles.get(j, f'Judged also by {text.visible(j)}')}: {', '.join(said)}." for j, said in found.items()]
 
 
 def _notes(combinations: Mapping[str, View], corpus: bool) -> list[str]:
@@ -250,27 +267,29 @@ def _notes(combinations: Mapping[str, View], corpus: bool) -> list[str]:
 def _missing(combinations: Mapping[str, View]) -> list[str]:
     """Why a score has no value: those of the rows each, the others by reason."""
     lines: list[str] = []
-    reasons: dict[str, dict[str, None]] = {}
+    reasons: dict[str, dict[str, dict[str, None]]] = {}
     for name, own in combinations.items():
         for score in own["scores"]:
             if score["value"] is not None or score["reason"] is None:
                 continue
-            if score["metric"] == AUROC and score["view"] == "causal" and score["negative_set"] in (N0, N1):
-                why = text.visible(str(score["reason"]))
+            why = text.visible(str(score["reason"]))
+            if score["metric"] == AUROC and score["view"] == "causal" and score["negative_set"] in _SHOWN_IN_ROW:
                 lines.append(f"{_name(name)} {_SHOWN_IN_ROW[score['negative_set']]}: {why}")
             elif (title := _title(score)) is not None and score is not _headline(own["scores"]):
-                reasons.setdefault(str(score["reason"]), {})[title] = None
-    grouped = (f"Without a score: {', '.join(titles)} ({text.visible(why)})" for why, titles in reasons.items())
-    return [*lines, *grouped]
+                reasons.setdefault(why, {}).setdefault(title, {})[_name(name)] = None
+    for why, titles in reasons.items():
+        where = (t if len(names) == len(combinations) else f"{t} in {', '.join(names)}" for t, names in titles.items())
+        lines.append(f"Without a score: {'; '.join(where)}: {why}")
+    return lines
 
 
 def _title(score: View) -> str | None:
     """What a score is called where it is said to be missing."""
     if score["metric"] == AUROC:
         if score["view"] == "full":
-            return "full view" if score["negative_set"] in _FULL else None
+            return _FULL.get(str(score["negative_set"]))
         return _HARDER.get(str(score["negative_set"]))
-    return {FUZZING: "marked tokens", SIMULATION: "simulation"}.get(str(score["metric"]))
+    return {FUZZING: _MARKED, SIMULATION: "simulation"}.get(str(score["metric"]))
 
 
 def _name(combination: str) -> str:

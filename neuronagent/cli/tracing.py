@@ -47,16 +47,12 @@ def trace_first(index: Index, neurons: Sequence[NeuronId], *, model: str | None,
         IndexMismatchError, ModelError: `model` is another one, or cannot be used.
         Interrupted: Ctrl-C; what was traced is kept.
     """
-    if not trace or (model is None and (index.is_imported or index.info.get("weights_only"))):
-        return
-
-    from neuronagent.explain.traced import PLAN_VERSION
-    from neuronagent.service import tracing
-
-    versions = index.reader.plan_versions()
-    wanted = [neuron for neuron in neurons if versions.get(neuron) != PLAN_VERSION]
+    wanted = _untraced(index, neurons, anyway=model is not None) if trace else []
     if not wanted:
         return
+
+    from neuronagent.service import tracing
+
     if model is None and tracing.model_at_hand(index.info) is None:
         say(f"the model is not at hand: {_LEFT_OUT}; --model FOLDER adds them")
         return
@@ -69,6 +65,25 @@ def trace_first(index: Index, neurons: Sequence[NeuronId], *, model: str | None,
         if model is not None:
             raise
         say(f"the model was not run: {error.message}; {_LEFT_OUT}")
+
+
+def say_untraced(index: Index, neurons: Sequence[NeuronId]) -> None:
+    """Say for how many of `neurons` the model was not run: what is counted then leaves out windows that need it."""
+    wanted = _untraced(index, neurons)
+    if wanted:
+        say(
+            f"the model was not run yet for {len(wanted):,} of {len(neurons):,} neurons: {_LEFT_OUT} of what is counted"
+        )
+
+
+def _untraced(index: Index, neurons: Sequence[NeuronId], *, anyway: bool = False) -> list[NeuronId]:
+    """Those for which the model was not run; none where it cannot be, unless it is to be tried `anyway`."""
+    from neuronagent.explain.traced import PLAN_VERSION
+
+    if not anyway and (index.is_imported or index.info.get("weights_only")):
+        return []
+    versions = index.reader.plan_versions()
+    return [neuron for neuron in neurons if versions.get(neuron) != PLAN_VERSION]
 
 
 def _writable(index: Index) -> bool:

@@ -23,7 +23,8 @@ from neuronagent.explain.items import spread
 
 EXAMPLES = 40
 """Examples of a neuron, shared out among the combinations that are asked about: 10 each for four of them."""
-MOST_EXAMPLES = 20
+MOST_EXAMPLES, FEW_EXAMPLES = 20, 3
+"""Of one combination, and of one that is not asked about."""
 IMPORTED_EXAMPLES = 8
 CONTRAST = 10
 OUTPUT_TOKENS = 8
@@ -104,7 +105,8 @@ def brief(evidence: NeuronEvidence, shapes: TokenShapes) -> Brief:
     record = evidence.record
     present = [own for own in evidence.combinations.values() if own.record.count]
     asked = sum(own.enough(Split.EXPLAIN) for own in present)
-    each = min(MOST_EXAMPLES, EXAMPLES // max(1, asked))
+    left = EXAMPLES - FEW_EXAMPLES * (len(present) - asked)
+    each = min(MOST_EXAMPLES, left // max(1, asked))
     return Brief(
         neuron=evidence.neuron,
         io_class=str(record.io_class),
@@ -118,7 +120,7 @@ def _combination(
     evidence: NeuronEvidence, own: CombinationEvidence, each: int, shapes: TokenShapes
 ) -> CombinationBrief:
     c, record = own.combination, evidence.record
-    strong = own.strong[Split.EXPLAIN]
+    strong, asked = own.strong[Split.EXPLAIN], own.enough(Split.EXPLAIN)
     few = f"{len(strong)} strong tokens from distinct texts, {MINIMUM_STRONG} are needed"
     mass = record.mass_share(c)
     return CombinationBrief(
@@ -126,8 +128,8 @@ def _combination(
         frequency=rounded(record.frequency(c)),
         mass_share=rounded(mass),
         small=mass < SMALL_SHARE,
-        reason=None if own.enough(Split.EXPLAIN) else few,
-        examples=tuple(shown(w, shapes, strong=s) for w, s in _examples(own, each)),
+        reason=None if asked else few,
+        examples=tuple(shown(w, shapes, strong=s) for w, s in _examples(own, each if asked else FEW_EXAMPLES)),
         promotes=_output(record, c, shapes, promoted=True),
         suppresses=_output(record, c, shapes, promoted=False),
     )

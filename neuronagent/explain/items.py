@@ -131,7 +131,7 @@ def shows_nothing(traced: TracedTokens | None, own: CombinationEvidence, window:
     """Whether every token that the full view shows is known, and weak for the combination."""
     start, end = (window.text.first_token + place for place in window.span(View.FULL))
     strengths = None if traced is None else traced.strengths(start, end, own.combination)
-    return strengths is not None and not bool(((strengths > 0) & (strengths >= own.median)).any())
+    return strengths is not None and _weak(float(strengths.max(initial=0.0)), own)
 
 
 def fuzzing_items(
@@ -165,16 +165,26 @@ def _wrong_mark(
     logs: NDArray[np.float64],
 ) -> Window | None:
     """The passage of `window` with the mark on another token."""
-    ids, shown = window.text.token_ids, window.span(View.FULL)
-    allowed: list[tuple[float, int, Window]] = []
-    for position in range(*shown):
-        found = traced.at(window.text.first_token + position)
-        if ids[position] == ids[window.position] or found is None or found[0] is None:
+    start, end = shown = window.span(View.FULL)
+    first, ids = window.text.first_token, np.array(window.text.token_ids[start:end], dtype=np.int64)
+    strengths = traced.strengths(first + start, first + end, own.combination)
+    if strengths is None:
+        return None
+    peak = window.text.token_ids[window.position]
+    apart = np.abs(logs[ids] - logs[peak])
+    for place in np.argsort(apart, kind="stable").tolist():
+        if ids[place] == peak or not _weak(float(strengths[place]), own):
             continue
-        other = Window(text=window.text, position=position, combination=found[0], post=found[1], shown=shown)
-        if own.strength(other) is Strength.WEAK:
-            allowed.append((abs(logs[ids[position]] - logs[ids[window.position]]), position, other))
-    return min(allowed, key=lambda each: each[:2])[2] if allowed else None
+        combination, post = traced.at(first + start + place) or (None, 0.0)
+        if combination is not None:  # an exact zero is in no set
+            position = start + place
+            return Window(text=window.text, position=position, combination=combination, post=post, shown=shown)
+    return None
+
+
+def _weak(strength: float, own: CombinationEvidence) -> bool:
+    """Whether |post|·1[in c] is that of a weak token."""
+    return strength == 0 or strength < own.median
 
 
 @dataclass(frozen=True, kw_only=True)

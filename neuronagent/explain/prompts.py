@@ -18,10 +18,9 @@ a digit is worth `GRADES`/9. In JSON, all tokens of a passage are graded in one 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache, lru_cache
@@ -30,16 +29,17 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from neuronagent.errors import NotFoundError
 from neuronagent.explain.judging import GRADES, Question, Task
+from neuronagent.explain.quoting import PASSAGE_LENGTH, cut, passage, quoted
 from neuronagent.resources import folder
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-PASSAGE_LENGTH = 2_000
-"""Characters of a passage that are shown: what is too much goes at the end that is further from the marked token."""
 EXPLANATION_LENGTH = 4_000
 DIGITS = tuple(string.digits)
 _JUDGING = ("quotations", "detection", "fuzzing", "which", "simulation", "repair")
+_PLACE = "\0"
+"""Stands for the passage in a template that is filled once for many; no quoted text holds it."""
 _FORM_VERSION = 1
 """Of what this module does to texts; raised when that changes."""
 
@@ -74,7 +74,12 @@ def load(name: str) -> Prompt:
     Raises:
         NotFoundError: there is none, or it has no front matter.
     """
-    return _load(folder("prompts"), name)
+    return _load(_folder(), name)
+
+
+@cache
+def _folder() -> Path:
+    return folder("prompts")
 
 
 @cache
@@ -98,7 +103,7 @@ def render_parts(name: str, **variables: Any) -> dict[str, str]:
 
 
 def _fill(name: str, part: str, variables: Mapping[str, Any]) -> str:
-    return _template(folder("prompts"), name, part).render(variables).strip()
+    return _template(_folder(), name, part).render(variables).strip()
 
 
 @cache
@@ -202,80 +207,33 @@ def _typed(question: Question, parts: Mapping[str, str]) -> dict[str, Any]:
 def _judge_parts(question: Question, form: Form) -> dict[str, str]:
     if form is Form.LABEL and question.task is Task.SIMULATION and question.marked is None:
         raise ValueError("a label grades one token: ask per_token(question)")
-    name, marked = question.task.value, question.marked is not None
     allowed = labels(question) if question.task is Task.WHICH else ()
-    listed = question.task is Task.SIMULATION and not marked
-    shown = {
-        "marked": marked,
-        "passage": "" if listed else passage(question.tokens, question.marked),
-        "tokens": [quoted(_cut(token, PASSAGE_LENGTH // 4)) for token in question.tokens] if listed else [],
-    }
-    count = len(question.tokens) if listed else 0
-    return {**_frame(name, question.texts, allowed, form, marked, count), "passage": _fill(name, "passage", shown)}
+    if question.task is Task.SIMULATION and question.marked is None:
+        tokens = [quoted(cut(token, PASSAGE_LENGTH // 4)) for token in question.tokens]
+        frame = _frame(question.task, question.texts, allowed, form, False, len(tokens))
+        shown = _fill(question.task.value, "passage", {"marked": False, "tokens": tokens})
+        return {**frame, "passage": shown}
+    frame = _frame(question.task, question.texts, allowed, form, question.marked is not None, 0)
+    shown = passage(question.tokens, question.marked)
+    return {**frame, "passage": frame["passage"].replace(_PLACE, shown)}
 
 
 @lru_cache(maxsize=1024)
 def _frame(
-    name: str, texts: tuple[str, ...], allowed: tuple[str, ...], form: Form, marked: bool, count: int
+    task: Task, texts: tuple[str, ...], allowed: tuple[str, ...], form: Form, marked: bool, count: int
 ) -> dict[str, str]:
-    """All parts but the passage, which are the same for many questions."""
+    """All parts, which are the same for many questions; the passage itself, if it is one string, comes to `_PLACE`."""
     variables = {
-        "explanations": [quoted(_cut(text, EXPLANATION_LENGTH)) for text in texts],
+        "explanations": [quoted(cut(text, EXPLANATION_LENGTH)) for text in texts],
         "labels": allowed,
         "form": form.value,
         "marked": marked,
+        "passage": _PLACE,
+        "tokens": (),
         "count": count,
         "highest": GRADES if form is Form.JSON else DIGITS[-1],
     }
-    return {part: _fill(name, part, variables) for part in ("system", "explanation", "question", "answer")}
-
-
-def passage(tokens: Sequence[str], marked: int | None) -> str:
-    """The tokens as one JSON string, the marked one between `<<` and `>>`."""
-    if marked is None:
-        return _escaped(_cut("".join(tokens), PASSAGE_LENGTH))
-    token = _cut(tokens[marked], PASSAGE_LENGTH // 4)
-    left = PASSAGE_LENGTH - len(token)
-    after = "".join(tokens[marked + 1 :])
-    before = "".join(tokens[:marked])
-    after = _cut(after, max(left // 2, left - len(before)))
-    before = _cut_front(before, left - len(after))
-    shown = (
-        _escaped(before, end=True)[:-1],
-        _escaped(token, end=True, start=True)[1:-1],
-        _escaped(after, start=True)[1:],
-    )
-    return "{}<<{}>>{}".format(*shown)
-
-
-def quoted(text: str) -> str:
-    """`text` as a JSON string in which everything that is not printed is escaped."""
-    shown = json.dumps(text, ensure_ascii=False)
-    return shown if shown.isprintable() else "".join(map(_visible, shown))
-
-
-def _escaped(text: str, *, start: bool = False, end: bool = False) -> str:
-    """`quoted`, with `<` and `>` escaped wherever they could be taken for a mark: in a row, or where a mark follows
-    at the `start` or the `end`."""
-    places = [r"<{2,}|>{2,}"] + [r"^[<>]+"] * start + [r"[<>]+\Z"] * end
-    shown = quoted(text)[1:-1]
-    escaped = re.sub("|".join(places), lambda run: "".join(f"\\u{ord(c):04x}" for c in run[0]), shown)
-    return f'"{escaped}"'
-
-
-def _visible(character: str) -> str:
-    if character.isprintable():
-        return character
-    units = character.encode("utf-16-be", errors="surrogatepass")
-    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: max(0, length - 1)] + "…"
-
-
-def _cut_front(text: str, length: int) -> str:
-    return text if len(text) <= length else "…" + text[len(text) - max(0, length - 1) :]
+    return {part: _fill(task.value, part, variables) for part in load(task.value).parts if part}
 
 
 def _object(name: str, value: dict[str, Any]) -> dict[str, Any]:

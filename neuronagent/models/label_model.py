@@ -38,8 +38,12 @@ _BATCH_TOKENS = {"cpu": 2_048, "cuda": 32_768, "mps": 8_192}
 class LabelModel:
     """A loaded model with its way of rendering prompts. `context` is the most tokens that a prompt may have."""
 
-    def __init__(self, model: GatedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self, model: GatedModel, tokenizer: PreTrainedTokenizerBase, *, batch_tokens: int | None = None
+    ) -> None:
+        """`batch_tokens`: of a forward pass, padding included, at most, if one prompt is not longer by itself."""
         self._model, self._tokenizer = model, tokenizer
+        self._batch_tokens = _BATCH_TOKENS[model.device.type] if batch_tokens is None else batch_tokens
         self.name: str = model.name
         self.context: int = model.max_positions
         self._special = _special_tokens(tokenizer)
@@ -48,7 +52,13 @@ class LabelModel:
 
     @classmethod
     def open(
-        cls, name_or_folder: str, *, revision: str | None = None, device: str = "auto", dtype: str = "auto"
+        cls,
+        name_or_folder: str,
+        *,
+        revision: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_tokens: int | None = None,
     ) -> LabelModel:
         """Load a model from a folder or the hub; `auto` is CUDA if there is any, and bfloat16 there, else float32.
 
@@ -63,7 +73,12 @@ class LabelModel:
             dtype = "bfloat16" if device.startswith("cuda") else "float32"
         model = load_model(name_or_folder, revision=revision, dtype=dtype, device=device)
         tokenizer, _ = open_tokenizer(find_checkpoint(name_or_folder, revision))
-        return cls(model, tokenizer)
+        return cls(model, tokenizer, batch_tokens=batch_tokens)
+
+    @property
+    def weights_hash(self) -> str:
+        """sha256 of the weights' files, which are read once for it: names the model beyond its folder."""
+        return self._model.weights_hash
 
     def count(self, prompt: Messages) -> int:
         """How many tokens a prompt has as the model reads it."""
@@ -93,8 +108,8 @@ class LabelModel:
         before = self._encode(end)
         for space in ("", " ") if self._template else (" ", ""):
             ids = [self._encode(end + space + label) for label in labels]
-            whole = all(len(found) == len(before) + 1 and found[:-1] == before for found in ids)
-            if whole and len({found[-1] for found in ids}) == len(labels):
+            single = all(len(found) == len(before) + 1 and found[:-1] == before for found in ids)
+            if single and all(labels) and len({found[-1] for found in ids}) == len(labels):
                 return [found[-1] for found in ids]
         raise ModelError(
             f"{', '.join(map(clip, labels))} are not single tokens for {clip(self.name, 100)}",
@@ -148,13 +163,12 @@ class LabelModel:
 
     def _batches(self, encoded: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         """The places of prompts that fit, in batches of like length."""
-        limit = _BATCH_TOKENS[self._model.device.type]
         batch: list[int] = []
         for place in sorted(range(len(encoded)), key=lambda place: len(encoded[place])):
             length = len(encoded[place])
             if length > self.context:
                 break
-            if batch and (len(batch) + 1) * length > limit:
+            if batch and (len(batch) + 1) * length > self._batch_tokens:
                 yield batch
                 batch = []
             batch.append(place)

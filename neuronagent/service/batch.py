@@ -114,10 +114,10 @@ def explain_batch(
         open_writer(target).dispose()  # says at once that an index cannot be written
         progress.start("explaining", len(wanted), "neurons")
         with stops_cleanly() as stop:
-            for done, computed in enumerate(_compute(target, explainer, wanted, count, stop), 1):
-                if computed.reason:
-                    failures.setdefault(computed.reason, []).append(computed.neuron)
-                _store(explainer, target, computed)
+            for done, one in enumerate(computed(target, explainer, wanted, count, stop), 1):
+                if one.reason:
+                    failures.setdefault(one.reason, []).append(one.neuron)
+                _store(explainer, target, one)
                 progress.advance(done)
             if stop.is_set():
                 raise Interrupted("the batch was stopped", remedy="run it again: what is explained is stored")
@@ -144,7 +144,7 @@ def _store(explainer: Explainer, target: str, computed: Computed) -> None:
         store_rules(explainer, target, computed.neuron, computed.found, computed.protocol, computed.tau)
 
 
-def _compute(
+def computed(
     target: str, explainer: Explainer, neurons: Sequence[NeuronId], workers: int, stop: threading.Event
 ) -> Iterator[Computed]:
     """What came of each neuron, in their order; ends early once `stop` is set."""

@@ -103,20 +103,24 @@ class _Unit:
     protocol: str
 
 
-def report(reader: IndexReader, neurons: Iterable[NeuronId], *, source: str = "rule") -> BatchReport:
+def report(
+    reader: IndexReader, neurons: Iterable[NeuronId], *, source: str = "rule", judge: str | None = None
+) -> BatchReport:
     """What the index holds of `neurons` by explanations of `source`, current ones that are scored.
 
-    An explanation that several judges scored counts by the first of them.
+    An explanation that several judges scored counts by the first of them. With `judge` the explanation counts that this
+    judge scored last, whatever its source: a campaign may have kept the rule.
     """
     units: list[_Unit] = []
     unclear: list[Pair] = []
     wanted = list(dict.fromkeys(neurons))
     explained = 0
+    fit = judge is None or reader.judges_fit().get(judge, True)
     for neuron in wanted:
-        scores = _scores(reader, neuron, source)
+        scores = _scores(reader, neuron, source, judge)
         explained += bool(scores)
-        units += [_unit(own, protocol, source) for own, protocol in scores.values()]
-        pairs = cross_combination.not_told_apart({c: own for c, (own, _) in scores.items()})
+        units += [_unit(own, protocol, by, fit) for own, protocol, by in scores.values()]
+        pairs = cross_combination.not_told_apart({c: own for c, (own, _, _) in scores.items()})
         unclear += [(neuron, a, b) for a, b in pairs]
     verdicts = Counter(unit.verdict for unit in units)
     verdicts[Verdict.NOT_ENOUGH] += explained * len(COMBINATIONS) - len(units)
@@ -135,25 +139,32 @@ def report(reader: IndexReader, neurons: Iterable[NeuronId], *, source: str = "r
     )
 
 
-def _scores(reader: IndexReader, neuron: NeuronId, source: str) -> dict[SignCombination, tuple[Sequence[Score], str]]:
-    """By combination, the scores of the newest explanation by its first judge, and their protocol."""
-    found: dict[SignCombination, tuple[Sequence[Score], str]] = {}
+def _scores(
+    reader: IndexReader, neuron: NeuronId, source: str, judge: str | None
+) -> dict[SignCombination, tuple[Sequence[Score], str, str]]:
+    """By combination, the scores that count, their protocol and who wrote what was scored."""
+    found: dict[SignCombination, tuple[Sequence[Score], str, str]] = {}
+    last: dict[SignCombination, int] = {}
     for stored in reader.explanations(neuron):
-        if stored.explanation.source != source:
-            continue
+        c, by = stored.explanation.combination, stored.explanation.source
         scores = reader.scores(stored.id)
+        if judge is not None:
+            scores = [row for row in scores if row.score.judge == judge]
+        elif by != source:
+            continue
         judged = by_judge([row.score for row in scores])
-        if judged:
-            found[stored.explanation.combination] = next(iter(judged.values())), scores[0].protocol_version
+        newest = max((row.id for row in scores), default=0)
+        if judged and (judge is None or newest > last.get(c, 0)):
+            found[c], last[c] = (next(iter(judged.values())), scores[0].protocol_version, by), newest
     return found
 
 
-def _unit(scores: Sequence[Score], protocol: str, source: str) -> _Unit:
+def _unit(scores: Sequence[Score], protocol: str, source: str, fit: bool) -> _Unit:
     detection = {s.negative_set: s for s in scores if s.metric == AUROC and (s.view, s.split) == _COUNTED}
     random = detection.get(N0) or detection.get(SAME_TEXTS)
     strongest = next((c for c in random.controls if c.kind == STRONGEST), None) if random is not None else None
     return _Unit(
-        verdict=verdict(scores, enough=True, is_rule=source == "rule"),
+        verdict=verdict(scores, enough=True, is_rule=source == "rule", judge_fit=fit),
         lift=None if strongest is None else strongest.lift,
         lift_lo=None if strongest is None else strongest.lift_lo,
         p=None if random is None else random.p,

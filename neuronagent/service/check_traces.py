@@ -97,6 +97,9 @@ def _check_items(evidence: NeuronEvidence, ledger: Ledger) -> None:
             peaks = {window.text.token_ids[window.position] for window in own.strong[split]}
             texts = {window.text.text_id for window in own.strong[split]}
             for name, windows in sets.items():
+                numbers = evidence.traced.sets[split][c][name] if evidence.traced is not None else ()
+                here = f"{evidence.neuron} {c.value} {name}"
+                ledger("items are traced tokens that are in a combination", len(windows) == len(numbers), here)
                 for window in windows:
                     where = f"{evidence.neuron} {c.value} {name} token {window.number}"
                     weak, within = own.strength(window) is Strength.WEAK, window.text.split is split

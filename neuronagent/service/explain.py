@@ -30,7 +30,7 @@ from neuronagent.explain.scorers.judged_base_rate import judged_base_rate
 from neuronagent.explain.statistics import Interval
 from neuronagent.service.scoring import Plan, RuleVoice, Said, Voice, score, seed_of
 from neuronagent.store.engine import open_writer
-from neuronagent.store.explanations import add_explanation, add_scores
+from neuronagent.store.explanations import Scored, add_scored
 from neuronagent.store.reader import IndexReader
 
 PROTOCOL = "rule-v2"
@@ -278,31 +278,48 @@ def store_rules(
     tau: Mapping[SignCombination, float | None],
     claims: Mapping[str, object] | None = None,
 ) -> None:
-    """Store the rules of a neuron and their scores, but for those that are stored under this protocol already.
+    """Store the rules of a neuron and their scores, all or none, but for those that are stored under this protocol.
 
     Raises:
         StorageError: the index cannot be written.
     """
     scored = scored_combinations(source.reader, neuron, protocol)
+    stored = [
+        Scored(
+            explanation=_explanation(source, neuron, c, explained, rule, protocol, claims),
+            scores=explained.scores,
+            tau=tau.get(c),
+        )
+        for c, explained in found.items()
+        if (rule := explained.rule) is not None and c not in scored
+    ]
+    if not stored:
+        return
     engine = open_writer(target)
     try:
-        for c, explained in found.items():
-            if explained.rule is None or c in scored:
-                continue
-            label = explained.rule.label(source.shapes)
-            stored = Explanation(
-                neuron=neuron,
-                combination=c,
-                source="rule",
-                text=explained.text,
-                claims={**explained.rule.to_json(), "label": label, **(claims or {})},
-                evidence_hash=evidence_hash(source.fingerprint, neuron, c, protocol),
-                prompt_version=protocol,
-            )
-            identifier = add_explanation(engine, stored)
-            add_scores(engine, identifier, explained.scores, protocol_version=protocol, tau=tau.get(c))
+        add_scored(engine, stored, protocol_version=protocol)
     finally:
         engine.dispose()
+
+
+def _explanation(
+    source: RuleSource,
+    neuron: NeuronId,
+    c: SignCombination,
+    explained: Explained,
+    rule: RuleExplanation,
+    protocol: str,
+    claims: Mapping[str, object] | None,
+) -> Explanation:
+    return Explanation(
+        neuron=neuron,
+        combination=c,
+        source="rule",
+        text=explained.text,
+        claims={**rule.to_json(), "label": rule.label(source.shapes), **(claims or {})},
+        evidence_hash=evidence_hash(source.fingerprint, neuron, c, protocol),
+        prompt_version=protocol,
+    )
 
 
 def scored_combinations(reader: IndexReader, neuron: NeuronId, protocol: str) -> set[SignCombination]:

@@ -62,7 +62,7 @@ def values_at(
     Raises:
         ModelError: a value is not finite, or the device has too little memory.
     """
-    work = _Work(list(texts.values()), asked, model.n_layers, batch_tokens)
+    work = Work(list(texts.values()), asked, model.n_layers, batch_tokens)
     activate, done = activation_of(model.activation), 0
     for batch in range(len(work.batches)):
         if stop is not None and stop.is_set():
@@ -77,7 +77,7 @@ def values_at(
     return [Values(x_gate=gate, x_in=into, act=act) for gate, into, act in found]
 
 
-class _Work:
+class Work:
     """All that is asked, in the order in which it is run: `entries(batch, layer)` are places in `values` `[3, M]`."""
 
     def __init__(self, texts: list[Text], asked: Sequence[Asked], layers: int, batch_tokens: int) -> None:
@@ -120,7 +120,7 @@ class _Work:
         return ids
 
 
-def _run(model: GatedModel, work: _Work, batch: int, activate: Callable[[torch.Tensor], torch.Tensor]) -> None:
+def _run(model: GatedModel, work: Work, batch: int, activate: Callable[[torch.Tensor], torch.Tensor]) -> None:
     last = work.last_layer(batch)
 
     def sink(layer: int, x_gate: torch.Tensor, x_in: torch.Tensor) -> None:

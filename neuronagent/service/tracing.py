@@ -6,9 +6,9 @@ that were asked for are taken (`token_values`). From then on scoring needs no mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from neuronagent.models.gated import GatedModel
     from neuronagent.service.token_values import Values
 
+Found = list[tuple[NeuronId, StoredTokens]]
 BATCH = 256
 """Neurons whose plans are in memory at a time, about 1 MB each. They share the forward passes."""
 
@@ -83,11 +84,16 @@ def trace(
                 remedy="index the model over a text",
             )
         _refuse_unknown(reader, neurons)
-        wanted = [neuron for neuron in dict.fromkeys(neurons) if versions.get(neuron) != PLAN_VERSION]
-        if wanted:
-            progress.start("loading the model", 0, "")
-            run = _Run(reader, info, _model(info, model, device))
-            _trace(run, target, wanted, batch, progress)
+    wanted = [neuron for neuron in dict.fromkeys(neurons) if versions.get(neuron) != PLAN_VERSION]
+    if wanted:
+        progress.start("loading the model", 0, "")
+        opened = _model(info, model, device)
+        engine = open_writer(target)
+        try:  # the writer closes last: what it wrote is then in the index file itself
+            with IndexReader.open(target) as reader:
+                _trace(_Run(reader, info, opened), partial(set_traced_tokens, engine), wanted, batch, progress)
+        finally:
+            engine.dispose()
     return Traced(neurons=len(wanted), before=len(set(neurons)) - len(wanted))
 
 
@@ -98,23 +104,25 @@ def _refuse_unknown(reader: IndexReader, neurons: Sequence[NeuronId]) -> None:
             reader.neuron(neuron)  # says what there is
 
 
-def _trace(run: _Run, target: str, wanted: Sequence[NeuronId], batch: int, progress: Progress) -> None:
+def _trace(
+    run: _Run,
+    store: Callable[[Found], None],
+    wanted: Sequence[NeuronId],
+    batch: int,
+    progress: Progress,
+) -> None:
     progress.start("tracing neurons", len(wanted), "neurons")
-    engine = open_writer(target)
-    try:
-        with stops_cleanly() as stop:
-            for done in range(0, len(wanted), batch):
-                part = wanted[done : done + batch]
-                found = run.traced(part, stop, _Told(progress, done, len(part)))
-                if found is None:
-                    raise Interrupted(
-                        f"stopped after {done:,} of {len(wanted):,} neurons; they are kept",
-                        remedy="the same command continues from there",
-                    )
-                set_traced_tokens(engine, found)
-                progress.advance(done + len(part))
-    finally:
-        engine.dispose()
+    with stops_cleanly() as stop:
+        for done in range(0, len(wanted), batch):
+            part = wanted[done : done + batch]
+            found = run.traced(part, stop, _Told(progress, done, len(part)))
+            if found is None:
+                raise Interrupted(
+                    f"stopped after {done:,} of {len(wanted):,} neurons; they are kept",
+                    remedy="the same command continues from there",
+                )
+            store(found)
+            progress.advance(done + len(part))
 
 
 class _Told:
@@ -147,9 +155,7 @@ class _Run:
         self._found_in = TraceCorpus(reader.texts(Split.TEST), self._salt)
         self._dtype = str(info["identity"]["dtype"]) if model.device.type == "cuda" else "float32"
 
-    def traced(
-        self, neurons: Sequence[NeuronId], stop: threading.Event, told: _Told
-    ) -> list[tuple[NeuronId, StoredTokens]] | None:
+    def traced(self, neurons: Sequence[NeuronId], stop: threading.Event, told: _Told) -> Found | None:
         """What is to be stored of `neurons`; None if it was stopped before."""
         plans: list[TracePlan] = []
         for place, neuron in enumerate(neurons):
@@ -160,7 +166,7 @@ class _Run:
         values = self._values(plans, stop, told)
         if values is None:
             return None
-        found: list[tuple[NeuronId, StoredTokens]] = []
+        found: Found = []
         for place, (planned, own) in enumerate(zip(plans, values, strict=True)):
             if stop.is_set():
                 return None

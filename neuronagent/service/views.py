@@ -29,6 +29,7 @@ from neuronagent.domain import (
 from neuronagent.explain import describe
 from neuronagent.explain.evidence import MINIMUM_STRONG
 from neuronagent.explain.scorers import cross_combination
+from neuronagent.explain.scorers.output import WEIGHTS_JUDGE
 from neuronagent.explain.verdict import Verdict, verdict
 from neuronagent.service.lookup import Example, Index, Neuron
 from neuronagent.service.scoring import RULE_JUDGE
@@ -238,9 +239,10 @@ def _ranked(stored: Sequence[Stored], c: SignCombination) -> list[Stored]:
 
 
 def judged(explanation: StoredExplanation, scores: Sequence[StoredScore]) -> tuple[str | None, list[StoredScore]]:
-    """The judge that was asked last, and its scores; a text that nobody scored has none."""
-    last = max(scores, key=lambda s: s.id, default=None)
-    return (None, []) if last is None else (last.score.judge, [s for s in scores if s.score.judge == last.score.judge])
+    """The judge that was asked last, and its scores, with those that need none; a text that nobody read has none."""
+    last = max((s for s in scores if s.score.judge != WEIGHTS_JUDGE), key=lambda s: s.id, default=None)
+    judge = None if last is None else last.score.judge
+    return judge, [s for s in scores if s.score.judge in (judge, WEIGHTS_JUDGE)]
 
 
 def _summary(shown: Mapping[SignCombination, Sequence[Stored]]) -> str | None:
@@ -284,6 +286,7 @@ def explained_view(
         "by_judge": {
             name: verdict_of(explanation, [s for s in scores if s.score.judge == name], fit)
             for name in dict.fromkeys(s.score.judge for s in scores)
+            if name != WEIGHTS_JUDGE
         },
         "reason": None if scores else "not scored: a text needs a judge (neuronagent score --llm NAME)",
     }
@@ -317,7 +320,7 @@ def verdict_of(
     if not scores:
         return NOT_SCORED
     is_rule = explanation.explanation.source == "rule"
-    fits = judge_fit(scores[0].score.judge, fit or {}) is not False
+    fits = judge_fit(judged(explanation, scores)[0], fit or {}) is not False
     return verdict([s.score for s in scores], enough=True, is_rule=is_rule, judge_fit=fits).value
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -84,20 +85,21 @@ def summary(connection: Connection) -> list[ItemSummary]:
     by = (_item.purpose, _item.model, _item.server, _item.status)
     sums = (_item.prompt_tokens, _item.completion_tokens, _item.cost, _item.latency)
     query = select(*by, func.count(), *(func.sum(column) for column in sums)).group_by(*by).order_by(*by)
-    return [
-        ItemSummary(
-            purpose=row[0],
-            model=row[1],
-            server=row[2],
-            status=row[3],
-            count=row[4],
-            prompt_tokens=int(row[5] or 0),
-            completion_tokens=int(row[6] or 0),
-            cost=row[7],
-            seconds=float(row[8] or 0),
-        )
-        for row in connection.execute(query)
-    ]
+    return [_summed(*row) for row in connection.execute(query)]
+
+
+def _summed(*row: Any) -> ItemSummary:
+    return ItemSummary(
+        purpose=row[0],
+        model=row[1],
+        server=row[2],
+        status=row[3],
+        count=row[4],
+        prompt_tokens=int(row[5] or 0),
+        completion_tokens=int(row[6] or 0),
+        cost=row[7],
+        seconds=float(row[8] or 0),
+    )
 
 
 def spent(rows: Iterable[ItemSummary]) -> tuple[int, float]:

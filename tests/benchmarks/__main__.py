@@ -1,7 +1,7 @@
 """`make bench`: how long what users wait for takes, and what building an index costs beside a bare forward pass.
 
     python -m tests.benchmarks            # everything, some 15 minutes on two cores
-    python -m tests.benchmarks recorder   # one part: commands, recorder, build, growth, weights, neighbours, database
+    python -m tests.benchmarks recorder   # commands, recorder, build, growth, weights, neighbours, database or tracing
 
 Whole processes are timed as a shell would, medians of several runs; ratios are measured side by side in one run.
 Nothing is asserted: machines differ. The table goes to stdout and `bench.json` beside it holds the numbers.
@@ -130,8 +130,15 @@ def database(folder: Path) -> dict[str, Any]:
     return {"20,000 neurons": measured.measure(layers=4, neurons=5000, folder=folder)}
 
 
+def tracing(folder: Path) -> dict[str, Any]:
+    """Running neurons on the tokens of their items against the bare forward pass, and finding close texts."""
+    from tests.benchmarks import tracing as measured
+
+    return {"256 neurons of the demo model": measured.measure(folder), "closest texts": measured.similar()}
+
+
 PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    part.__name__: part for part in (commands, recorder, build, growth, weights, neighbours, database)
+    part.__name__: part for part in (commands, recorder, build, growth, weights, neighbours, database, tracing)
 }
 
 

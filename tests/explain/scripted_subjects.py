@@ -1,4 +1,4 @@
-"""Windows whose score is written on them, and subjects that say what a test scripts: real ones, no judge behind them."""
+"""Windows whose score is written on them, and subjects that say what a test scripts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def reads_post(shown: Sequence[Window]) -> Array:
 
 
 class Scripted:
-    """Says what `says` returns, and has no answer for the texts in `silent`; `asked` are the texts it was asked about."""
+    """Says what `says` returns, and has no answer for the texts in `silent`; `asked` are those it was asked about."""
 
     def __init__(self, says: Says, silent: Collection[int] = ()) -> None:
         self._says, self._silent = says, frozenset(silent)

@@ -102,7 +102,7 @@ def test_examples_are_spread_over_magnitudes_and_say_what_follows(reader: IndexR
     for index in range(6):
         own_evidence = evidence(reader, NeuronId(0, index))
         found = brief(own_evidence, shapes)
-        assert 20 <= sum(len(own.examples) for own in found.combinations) <= brief_module.EXAMPLES + 4
+        assert 20 <= sum(len(own.examples) for own in found.combinations) <= brief_module.EXAMPLES
         for own in found.combinations:
             strong = [shown for shown in own.examples if shown.strong]
             tau = own_evidence.combinations[own.combination].tau or 0.0

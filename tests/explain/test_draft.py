@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuronagent.domain import COMBINATIONS, NeuronId, SignCombination
-from neuronagent.explain import draft as drafting
+from neuronagent.explain import draft_answer
 from neuronagent.explain.brief import Brief, CombinationBrief, Shown
-from neuronagent.explain.draft import DraftError, answer_schema, draft, draft_prompt_version, messages, parse, wanted
+from neuronagent.explain.draft import draft, draft_prompt_version, messages, wanted
+from neuronagent.explain.draft_answer import DraftError, answer_schema, parse
 from neuronagent.explain.judging import Status
 from neuronagent.explain.llm.chat import Dialect
 from neuronagent.explain.llm.completion import Completer, Completion, Wanted
@@ -204,6 +205,12 @@ def test_parts_that_are_empty_leave_no_trace_in_the_text() -> None:
     assert found.text(PLUS) == 'Negation 0. The next word is "far".'
 
 
+def test_no_text_is_longer_than_the_preview_of_judging_counts_with() -> None:
+    most = "x" * draft_answer.TEXT_LENGTH
+    content = answer(label="x" * draft_answer.LABEL_LENGTH, trigger=most, context=most, not_when=most)
+    assert len(parse(json.dumps(content), ASKED).text(PLUS)) == draft_answer.LONGEST_TEXT
+
+
 @pytest.mark.parametrize(
     ("start", "end"), [("", ""), ("\n", "  "), ("```json\n", "\n```"), ("<think>so</think>\n", "")]
 )
@@ -277,7 +284,7 @@ def test_what_hides_or_moves_is_taken_out_of_texts_and_spaces_of_tokens_stay() -
     st.sampled_from(["neuron_summary", "combinations", "same", "label", "x"]), x)))  # fmt: skip
 def test_no_json_value_breaks_the_reader(value: object) -> None:
     with pytest.raises(DraftError):
-        drafting.read(value, ASKED)
+        draft_answer.read(value, ASKED)
 
 
 def test_the_schema_names_the_combinations_asked_about_and_every_field() -> None:

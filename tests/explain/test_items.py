@@ -179,8 +179,8 @@ def test_the_same_texts_give_the_tokens_of_smallest_u_that_are_weak(neuron: Neur
 
 
 def test_where_a_token_is_always_strong_there_is_no_n2_and_the_reason_says_so() -> None:
-    """0.1 is in gate+_in+ at `not` and nowhere else."""
-    found = item_sets(evidence(NeuronId(0, 1)), PP, Split.TEST)
+    """What 0.4 does is decided by the token alone."""
+    found = item_sets(evidence(NeuronId(0, 4)), COMBINATIONS[2], Split.TEST)
     assert N2 not in found.negative
     assert "hardly ever is it weak" in found.missing[N2]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -27,6 +27,7 @@ from neuronagent.explain.scorers.cross_combination import PAIRWISE, WHICH, share
 from neuronagent.explain.scorers.detection import AUROC, BALANCED_ACCURACY, STRONGEST, detection
 from neuronagent.explain.subjects import EmptySubject, Subject
 from neuronagent.explain.verdict import TOKEN_LIST_CONTROL
+from neuronagent.layout import HISTOGRAM_EDGES
 from neuronagent.service.explain import Explainer
 from neuronagent.store.reader import IndexReader
 from tests.explain.scripted_subjects import Array, Scripted, reads_post, windows
@@ -121,6 +122,95 @@ def test_the_strongest_control_is_the_best_of_those_that_compete_and_the_token_l
     assert rows[TOKEN_LIST_CONTROL].lift == 0.0
     assert rows[STRONGEST].lift == pytest.approx((found.value or 0) - 0.875)
     assert (rows[STRONGEST].lift_lo or 0) <= (rows["coarse"].lift_lo or 0)
+
+
+# Answers that failed
+
+GOOD, POOR = [1.0, 0.9, 0.8, 0.7, 0.6] * 4, [0.1, 0.2, 0.3, 0.65, 0.4] * 4
+
+
+def test_an_item_without_an_answer_is_left_out_and_counted() -> None:
+    found = scored(sets(GOOD, POOR), subject=Scripted(reads_post, silent={0, 1, 1003}))[AUROC, N0]
+    assert found.value == pytest.approx(double_loop(GOOD[2:], POOR[:3] + POOR[4:]))
+    assert (found.n_pos, found.n_neg, found.n_failed) == (18, 19, 3)
+
+
+@pytest.mark.parametrize(("silent", "reason"), [({0, 1, 2}, "3 of 20 answers failed"), (range(40), "20 of 20")])
+def test_above_a_tenth_failed_there_is_no_score_and_the_reason_says_how_many(
+    silent: Collection[int], reason: str
+) -> None:
+    for metric in (AUROC, BALANCED_ACCURACY):
+        found = scored(sets(GOOD, POOR), subject=Scripted(reads_post, silent=silent))[metric, N0]
+        assert (found.value, found.lo, found.hi, found.controls) == (None, None, None, ())
+        assert reason in (found.reason or "")
+        assert found.n_failed == len(silent) if len(silent) < 20 else 20
+
+
+def test_failures_are_limited_on_each_side_on_its_own() -> None:
+    """Three of twenty negatives are too many, however many positives there are."""
+    found = scored(sets(GOOD * 5, POOR), subject=Scripted(reads_post, silent={1000, 1001, 1002}))[AUROC, N0]
+    assert found.reason == "3 of 20 answers failed"
+
+
+def test_a_lift_is_over_the_items_that_subject_and_controls_answered() -> None:
+    backwards = Scripted(lambda shown: -reads_post(shown), silent={1, 1003})
+    found = scored(sets(GOOD, POOR), {"backwards": backwards}, subject=Scripted(reads_post, silent={0}))[AUROC, N0]
+    (row, strongest) = found.controls
+    paired = double_loop(GOOD[2:], POOR[:3] + POOR[4:])
+    assert found.value == pytest.approx(double_loop(GOOD[1:], POOR))
+    assert row.value == strongest.value == pytest.approx(1 - paired)
+    assert row.lift == pytest.approx(2 * paired - 1)
+    assert found.n_failed == 1
+
+
+def test_where_a_control_failed_nobody_knows_the_strongest() -> None:
+    dumb = Scripted(reads_post, silent=range(2000))
+    found = scored(sets(GOOD, POOR), {"empty": EmptySubject(), "dumb": dumb})[AUROC, N0]
+    rows = {control.kind: control for control in found.controls}
+    assert rows["empty"].lift is not None
+    assert (rows["dumb"].value, rows["dumb"].lift, rows["dumb"].lift_lo) == (None, None, None)
+    assert (rows[STRONGEST].value, rows[STRONGEST].lift_lo) == (None, None)
+
+
+def test_controls_are_asked_only_about_the_sets_that_are_named() -> None:
+    items = ItemSets(
+        positive=windows(GOOD), negative={N0: windows(POOR, first=1000), N1: windows(POOR, first=2000)}, missing={}
+    )
+    control = Scripted(lambda shown: -reads_post(shown))
+    found = scored(items, {"backwards": control}, control_sets=(N0,))
+    assert len(found[AUROC, N0].controls) == 2
+    assert found[AUROC, N1].controls == ()
+    assert set(control.asked) == {*range(20), *range(1000, 1020)}
+    scored(items, {"backwards": (unasked := Scripted(reads_post))}, control_sets=())
+    assert unasked.asked == []
+
+
+def test_all_questions_are_known_from_a_first_pass_in_which_nothing_is_answered() -> None:
+    """What is asked does not depend on the answers: a pass over silent subjects asks the same."""
+    items = sets(GOOD, POOR)
+    asked: list[list[int]] = []
+    for silent in ((), range(3000)):
+        subject, control = Scripted(reads_post, silent), Scripted(reads_post, silent)
+        scored(items, {"a": control, "empty": EmptySubject()}, subject=subject)
+        asked.append(sorted(set(subject.asked)) + sorted(set(control.asked)))
+    assert asked[0] == asked[1]
+
+
+def test_shuffled_explanations_are_at_chance_within_their_intervals() -> None:
+    """Scores that have nothing to do with the windows: some 95 % of intervals hold ½, few p-values are small."""
+    inside: list[bool] = []
+    small: list[bool] = []
+    for seed in range(120):
+        generator = np.random.default_rng(seed)
+        shuffled = Scripted(lambda shown, g=generator: g.normal(size=len(shown)))
+        found = scored(sets(GOOD, POOR), subject=shuffled)[AUROC, N0]
+        assert found.lo is not None
+        assert found.hi is not None
+        assert found.p is not None
+        inside.append(found.lo <= 0.5 <= found.hi)
+        small.append(found.p <= 0.05)
+    assert 0.9 <= np.mean(inside) <= 0.995
+    assert np.mean(small) <= 0.1
 
 
 def test_a_score_is_the_same_every_time_it_is_taken() -> None:
@@ -269,7 +359,48 @@ def test_without_strong_tokens_both_are_null_with_the_reason(explainer: Explaine
     own = explainer.evidence(NeuronId(0, 1)).combinations[PM]
     found = corpus_scores(own, lambda w: np.ones(len(w)), fires=5)
     assert {score.reason for score in found.values()} == {"no strong tokens"}
-    assert [score.value for score in found.values()] == [None, None]
+    assert list(found) == [RECALL, PRECISION, F1, AUPRC]
+    assert all(score.value is None for score in found.values())
+
+
+def test_the_wider_meanings_of_strong_reach_lower_and_have_scores_of_their_own(explainer: Explainer) -> None:
+    own = own_evidence(explainer)
+    edges = [edge_reached_by(own, percent) for percent in WIDER]
+    assert own.tau is not None
+    assert edges == sorted((edge for edge in edges if edge is not None), reverse=True)
+    assert all(edge is not None and edge <= own.tau for edge in edges)
+    found = base_rate(
+        Scripted(lambda w: np.ones(len(w))), own, corpus=np.repeat([0.2, 0.9], [500, 500]),
+        split_tokens=10_000, split=Split.TEST, seed=0, judge="rule",
+    )  # fmt: skip
+    values = {(s.negative_set, s.metric): s for s in found}
+    for name, edge in zip(WIDER.values(), edges, strict=True):
+        reached = sum(
+            count
+            for count, low in zip(own.record.histogram[Split.TEST][1:], HISTOGRAM_EDGES, strict=True)
+            if low >= (edge or 0)
+        )
+        assert values[name, RECALL].value == pytest.approx(1.0)
+        assert values[name, PRECISION].value == pytest.approx(min(1.0, reached / 10_000 / 0.5))
+
+
+def test_f1_is_that_of_precision_and_recall_and_auprc_lies_between_base_rate_and_one(explainer: Explainer) -> None:
+    checked = 0
+    for neuron in LAYER_0:
+        for found in explainer.explain(neuron).values():
+            for name in (CORPUS, *WIDER.values()):
+                scores = {s.metric: s for s in found.scores if s.negative_set == name}
+                precision, recall = (scores[m].value if m in scores else None for m in (PRECISION, RECALL))
+                if precision is None or recall is None or not precision + recall:
+                    continue
+                assert scores[F1].value == pytest.approx(2 * precision * recall / (precision + recall))
+                area = scores[AUPRC]
+                assert area.value is not None
+                assert area.lo is not None
+                assert area.hi is not None
+                assert 0 <= area.lo <= area.value <= area.hi <= 1
+                checked += 1
+    assert checked >= 60
 
 
 # Cross-combination
@@ -334,6 +465,40 @@ def test_overall_is_the_mean_share_that_goes_to_its_own_and_pairs_are_auroc(tabl
                 pair = next(s for s in scores[c] if s.metric == PAIRWISE and s.negative_set == d.value)
                 columns = [[row[place] for row in table[group]] for group in (place, other)]
                 assert pair.value == pytest.approx(double_loop(*columns))
+
+
+@given(tables)
+@settings(max_examples=30, deadline=None)
+def test_what_a_judge_said_of_all_texts_together_decides_which_and_not_the_pairs(
+    table: list[list[list[float]]],
+) -> None:
+    subjects, shown = laid_out(table)
+    order = COMBINATIONS[: len(table)]
+    told = {c: np.eye(len(order))[[place] * len(shown[place])] for place, c in enumerate(order)}
+    groups = dict(zip(order, subjects, strict=True)), dict(zip(order, shown, strict=True))
+    with_judge = cross_combination.cross_combination(*groups, split=Split.TEST, seed=0, judge="j", which=told)
+    alone = cross_combination.cross_combination(*groups, split=Split.TEST, seed=0, judge="j")
+    overall = cross_combination.overall(with_judge)
+    assert overall is not None
+    assert overall.value == pytest.approx(1.0)
+    for c in order:
+        pairs = [[s for s in found[c] if s.metric == PAIRWISE] for found in (with_judge, alone)]
+        assert pairs[0] == pairs[1]
+
+
+def test_where_too_many_choices_failed_there_is_no_share_and_no_overall() -> None:
+    order = (PP, PM)
+    shown = {PP: windows(GOOD), PM: windows(POOR, first=1000, combination=PM)}
+    subjects = {PP: Scripted(reads_post, silent={0}), PM: Scripted(lambda w: -reads_post(w), silent=range(1000, 1003))}
+    scores = cross_combination.cross_combination(subjects, shown, split=Split.TEST, seed=0, judge="j")
+    of = {(c, s.metric, s.negative_set): s for c in order for s in scores[c]}
+    assert of[PP, WHICH, PP.value].value == 1.0
+    assert (of[PP, WHICH, PP.value].n_pos, of[PP, WHICH, PP.value].n_failed) == (19, 1)
+    assert of[PM, WHICH, PM.value].reason == "3 of 20 answers failed"
+    assert of[PP, PAIRWISE, PM.value].value == pytest.approx(double_loop(GOOD[1:], POOR))
+    assert of[PM, PAIRWISE, PP.value].value is None
+    assert cross_combination.overall(scores) is None
+    assert cross_combination.not_told_apart(scores) == []
 
 
 def test_a_single_combination_has_nothing_to_be_told_apart_from() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neuronagent.explain.evidence import WINDOW
-from neuronagent.explain.similar_texts import B, K1, SimilarTexts
+from neuronagent.explain.similar_texts import K1, B, SimilarTexts
 
 Texts = list[list[int]]
 corpora = st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=90), min_size=1, max_size=12)

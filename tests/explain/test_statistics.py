@@ -108,7 +108,7 @@ def test_balanced_accuracy_covers_what_it_claims_at_small_samples(sizes: tuple[i
     rates = [(0.5, 0.5), (0.7, 0.7), (0.9, 0.6), (0.9, 0.9), (0.95, 0.8)]
     covered = [exact_coverage(pair, sizes) for pair in rates]
     assert 0.93 <= np.mean(covered) <= 0.98
-    assert min(covered) >= 0.91
+    assert min(covered) >= 0.93
 
 
 def test_perfect_recall_of_any_number_of_classes_stays_within_one() -> None:
@@ -287,29 +287,44 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another() -> Non
     assert first != bootstrap_texts(range(9), spread, draws=100, seed=5)
 
 
-def lift_by_loops(
-    own: tuple[Array, Array], controls: list[tuple[Array, Array]], draws: list[tuple[list[int], list[int]]]
-) -> tuple[list[float], list[float]]:
-    """Lift over the first control and over the strongest, one resample after the other."""
-    first: list[float] = []
-    strongest: list[float] = []
-    for p, n in draws:
-        drawn = [auroc_by_pairs(s[0][p].tolist(), s[1][n].tolist()) for s in [own, *controls]]
-        first.append(drawn[0] - drawn[1])
-        strongest.append(drawn[0] - max(drawn[1:]))
-    return first, strongest
-
-
-def test_lift_agrees_with_resampling_item_by_item_and_picks_the_strongest_control_in_each_draw() -> None:
+def test_lift_over_a_constant_is_the_interval_of_the_auroc_itself() -> None:
     generator = np.random.default_rng(7)
-    own, a, b = ((generator.normal(m, 1, 12), generator.normal(0, 1, 9)) for m in (1.0, 0.4, 0.5))
-    fast = lift(*own, {"a": a, "b": b}, range(12), range(9), draws=8000)
-    draws = [(generator.integers(12, size=12).tolist(), generator.integers(9, size=9).tolist()) for _ in range(2000)]
-    over_a, over_best = lift_by_loops(own, [a, b], draws)
-    assert limits(fast.over["a"]) == pytest.approx(np.quantile(over_a, [0.025, 0.975]), abs=0.03)
-    assert limits(fast.over_strongest) == pytest.approx(np.quantile(over_best, [0.025, 0.975]), abs=0.03)
-    assert fast.over_strongest.value == pytest.approx(auroc(*own) - max(auroc(*a), auroc(*b)))
-    assert fast.over_strongest.hi < max(fast.over["a"].hi, fast.over["b"].hi)
+    p, n = generator.normal(1, 1, 12), generator.normal(0, 1, 9)
+    over = lift(p, n, {"empty": (np.ones(12), np.ones(9))}, range(12), range(9), draws=8000).over_strongest
+    alone = auroc_interval(p, n)
+    assert (over.value, *limits(over)) == pytest.approx((alone.value - 0.5, alone.lo - 0.5, alone.hi - 0.5), abs=0.01)
+
+
+def lift_limits_by_loops(own: tuple[Array, Array], control: tuple[Array, Array], draws: int) -> tuple[float, float]:
+    """Percentiles of the difference, one resample after the other."""
+    generator = np.random.default_rng(0)
+    differences: list[float] = []
+    for _ in range(draws):
+        p, n = generator.integers(len(own[0]), size=len(own[0])), generator.integers(len(own[1]), size=len(own[1]))
+        drawn = [auroc_by_pairs(side[0][p].tolist(), side[1][n].tolist()) for side in (own, control)]
+        differences.append(drawn[0] - drawn[1])
+    lo, hi = np.quantile(differences, [0.025, 0.975])
+    return float(lo), float(hi)
+
+
+def test_lift_agrees_with_resampling_item_by_item_where_the_bootstrap_is_good() -> None:
+    """At a hundred items of each kind, far from 1, Newcombe's spread is that of the bootstrap."""
+    generator = np.random.default_rng(7)
+    p, n = generator.normal(0.6, 1, 100), generator.normal(0, 1, 100)
+    own, control = (p, n), (0.7 * p + generator.normal(size=100), 0.7 * n + generator.normal(size=100))
+    over = lift(*own, {"a": control}, range(100), range(100)).over["a"]
+    assert limits(over) == pytest.approx(lift_limits_by_loops(own, control, 500), abs=0.02)
+
+
+def test_the_strongest_control_is_picked_anew_in_each_draw() -> None:
+    """Among four that are equally good chance has a say in which is best: the lower limit is below each one's own."""
+    generator = np.random.default_rng(1)
+    own = generator.normal(1, 1, 20), generator.normal(0, 1, 20)
+    controls = {str(i): (generator.normal(0, 1, 20), generator.normal(0, 1, 20)) for i in range(4)}
+    result = lift(*own, controls, range(20), range(20))
+    assert result.over_strongest.value == pytest.approx(auroc(*own) - max(auroc(*c) for c in controls.values()))
+    assert result.over_strongest.lo < min(interval.lo for interval in result.over.values())
+    assert result.over_strongest.hi >= result.over[result.strongest].hi
 
 
 def test_an_explanation_lifts_itself_by_exactly_nothing() -> None:
@@ -321,7 +336,7 @@ def test_a_perfect_explanation_is_not_certain_of_its_lift_over_an_empty_text() -
     empty = (np.zeros(20), np.zeros(20))
     over = lift(np.ones(20), np.zeros(20), {"empty": empty}, range(20), range(20)).over["empty"]
     alone = auroc_interval(np.ones(20), np.zeros(20))
-    assert limits(over) == pytest.approx((alone.lo - 0.5, 0.5))
+    assert limits(over) == pytest.approx((alone.lo - 0.5, 0.5), abs=1e-3)
 
 
 @settings(max_examples=40)
@@ -347,7 +362,7 @@ def test_precision_counts_each_item_with_its_weight() -> None:
     assert result.precision is not None
     assert result.precision.value == pytest.approx(4 / 54)
     assert result.recall.value == pytest.approx(4 / 5)
-    assert result.f1 == pytest.approx(2 / (54 / 4 + 5 / 4))
+    assert result.f1.value == pytest.approx(2 / (54 / 4 + 5 / 4))
     assert result.false_positive_bound is None
 
 
@@ -356,17 +371,18 @@ def test_without_a_false_positive_precision_is_bounded_by_three_over_n() -> None
     result = weighted_precision_recall([1] * 20 + [0] * 20, labels, [1] * 20 + [9] * 20, range(40))
     assert result.false_positive_bound == pytest.approx(3 / 20)
     assert result.precision is not None
-    assert result.precision_method == result.recall_method == "bound"
-    recall = wilson(20, 20).lo
-    assert limits(result.precision) == pytest.approx((recall * 20 / (recall * 20 + 0.15 * 180), 1.0))
-    assert limits(result.recall) == pytest.approx((recall, 1.0))
+    assert result.precision.value == result.f1.value == 1.0
+    assert limits(result.recall) == pytest.approx(limits(wilson(20, 20)))
+    assert 0.3 < result.precision.lo < 0.5
+    assert 0.5 < result.f1.lo < 0.6
 
 
 def test_precision_of_no_prediction_is_none_and_recall_is_bounded() -> None:
     result = weighted_precision_recall([0.0] * 8, LABELS, [1] * 8, range(8))
     assert result.precision is None
     assert result.recall == wilson(0, 4)
-    assert result.f1 == 0
+    assert result.f1.value == 0
+    assert result.f1.hi > 0
 
 
 @settings(max_examples=60)
@@ -375,8 +391,8 @@ def test_precision_and_recall_always_have_a_width_and_hold_their_estimates(
     items: list[tuple[int, float, int]],
 ) -> None:
     values, weights, texts = ([item[k] for item in items] for k in range(3))
-    result = weighted_precision_recall(values, LABELS, weights, texts, threshold=1, draws=50)
-    for interval in (result.precision, result.recall):
+    result = weighted_precision_recall(values, LABELS, weights, texts, threshold=1)
+    for interval in (result.precision, result.recall, result.f1):
         if interval is not None:
             assert 0 <= interval.lo <= interval.value <= interval.hi <= 1
             assert interval.hi - interval.lo > 1e-9
@@ -402,14 +418,14 @@ def average_precision_by_loops(values: list[float], labels: list[bool], weights:
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0.1, 9)), min_size=8, max_size=8))
 def test_auprc_agrees_with_one_threshold_after_the_other(items: list[tuple[int, float]]) -> None:
     values, weights = [float(item[0]) for item in items], [item[1] for item in items]
-    interval = auprc(values, LABELS, weights, range(8), draws=20)
+    interval = auprc(values, LABELS, weights, range(8))
     assert interval.value == pytest.approx(average_precision_by_loops(values, LABELS, weights))
     assert interval.lo <= interval.value <= interval.hi
 
 
 def test_a_perfect_ranking_does_not_have_a_certain_auprc() -> None:
     interval = auprc([1] * 20 + [0] * 20, [True] * 20 + [False] * 20, [1] * 40, range(40))
-    assert limits(interval) == pytest.approx((20 / 23, 1.0))
+    assert limits(interval) == pytest.approx((0.908, 1.0), abs=1e-3)
 
 
 def test_a_constant_score_has_the_base_rate_as_auprc() -> None:

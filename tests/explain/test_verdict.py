@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from neuronagent.domain import Score, ScoreControl, Split
 from neuronagent.explain.items import N0, N1
 from neuronagent.explain.scorers.detection import AUROC, STRONGEST
-from neuronagent.explain.verdict import TOKEN_LIST_CONTROL, Verdict, verdict
+from neuronagent.explain.verdict import TOKEN_LIST_CONTROL, Verdict, by_judge, verdict
 
 
 def score(negative: str, lo: float | None, **lifts: float | None) -> Score:
@@ -37,6 +38,19 @@ def test_the_control_names_of_the_table_are_those_of_the_program() -> None:
         pytest.param([GOOD, SIGN], False, True, True, Verdict.NOT_ENOUGH, id="too few examples"),
         pytest.param([SIGN], True, True, True, Verdict.FAILED, id="no score against random tokens"),
         pytest.param([score(N0, None), SIGN], True, True, True, Verdict.FAILED, id="a score without a value"),
+        pytest.param([score(N0, 0.8, strongest=None), SIGN], True, True, True, Verdict.FAILED, id="a control failed"),
+        pytest.param(
+            [score(N0, 0.8, strongest=0.2, token_list=None), SIGN], True, False, True, Verdict.FAILED,
+            id="the token list failed",
+        ),
+        pytest.param(
+            [score(N0, 0.8, strongest=0.2, token_list=None), SIGN], True, True, True, Verdict.SUPPORTED,
+            id="the token list failed, which is not asked of a rule",
+        ),
+        pytest.param(
+            [GOOD, replace(score(N1, None), n_failed=3)], True, True, True, Verdict.FAILED,
+            id="answers on other combinations failed",
+        ),
         pytest.param([GOOD, SIGN], True, False, False, Verdict.UNFIT, id="the judge failed its check"),
         pytest.param([score(N0, 0.5, strongest=0.2), SIGN], True, True, True, Verdict.NOT_SUPPORTED, id="at chance"),
         pytest.param([score(N0, 0.8, strongest=0.0), SIGN], True, True, True, Verdict.NOT_SUPPORTED, id="no lift"),
@@ -77,3 +91,21 @@ def test_only_detection_counts() -> None:
         metric="balanced_accuracy", negative_set=N0, split=Split.TEST, value=0.9, lo=0.9, hi=1, n_pos=9, n_neg=9
     )
     assert verdict([other], enough=True, is_rule=True) is Verdict.FAILED
+
+
+def test_only_the_causal_view_and_only_the_test_split_count() -> None:
+    full, selected = replace(score(N0, 0.4), view="full"), replace(score(N0, 0.4), split=Split.SELECT)
+    assert verdict([GOOD, SIGN, full, selected], enough=True, is_rule=True) is Verdict.SUPPORTED
+    assert verdict([full, selected], enough=True, is_rule=True) is Verdict.FAILED
+
+
+def test_every_judge_has_a_verdict_of_its_own_and_two_have_none_in_common() -> None:
+    strict = replace(score(N0, 0.4, strongest=-0.1), judge="strict")
+    weights = replace(GOOD, metric="output_promoted", judge="weights")
+    split = by_judge([GOOD, SIGN, strict, weights])
+    assert {judge: verdict(found, enough=True, is_rule=True) for judge, found in split.items()} == {
+        "rule": Verdict.SUPPORTED,
+        "strict": Verdict.NOT_SUPPORTED,
+    }
+    with pytest.raises(ValueError, match="several judges"):
+        verdict([GOOD, SIGN, strict], enough=True, is_rule=True)

@@ -1,6 +1,6 @@
 """`transformers serve` as a real OpenAI-compatible server on loopback. What it says is nonsense; how it says it is not.
 
-    with serving(folder) as base_url: …      model name: str(folder)
+    with serving(log) as base_url: …      the model's name is its folder
 
 The model that ships has no chat template; `chat_model` makes a copy that has a plain one.
 """
@@ -36,7 +36,7 @@ def chat_model(folder: Path, *, decides: bool) -> Path:
 
     "Yes" is no single token of its vocabulary, so that it refuses typed decisions; with `decides` it says "True".
     """
-    made = folder / "stdlib-4m-chat"
+    made = folder / ("deciding" if decides else "chatting")
     shutil.copytree(SHIPPED, made)
     for name, changes in (
         ("tokenizer_config.json", {"chat_template": _TEMPLATE, "model_max_length": _POSITIONS}),
@@ -50,12 +50,13 @@ def chat_model(folder: Path, *, decides: bool) -> Path:
 
 
 @contextmanager
-def serving(folder: Path, log: Path) -> Generator[str]:
-    """The base URL of a server of the model in `folder`; it is stopped at the end. Its output goes to `log`."""
+def serving(log: Path) -> Generator[str]:
+    """The base URL of a server that loads the models that it is asked for; it is stopped at the end. Its output goes
+    to `log`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder)]
+    command = [str(Path(sys.executable).with_name("transformers")), "serve"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     with log.open("wb") as output:

@@ -122,24 +122,40 @@ def test_one_neuron_explained_is_not_another_one(db: Path) -> None:
         assert not is_explained(explainer, NeuronId(0, 3))
 
 
-def test_a_run_that_stopped_between_two_combinations_is_finished(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = module.add_scores, 0
-
-    def stops(*arguments: Any, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise StorageError("disk full", remedy="")
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(module, "add_scores", stops)
-    with pytest.raises(StorageError, match="disk full"):
+def test_a_neuron_is_stored_whole_or_not_at_all(db: Path) -> None:
+    with closing(sqlite3.connect(db)) as connection:
+        connection.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON score WHEN (SELECT count(*) FROM explanation) = 3 "
+            "BEGIN SELECT raise(ABORT, 'no room'); END"
+        )
+    with pytest.raises(StorageError):
         explain(db)
-    monkeypatch.setattr(module, "add_scores", real)
+    assert set(rows(db).values()) == {0}
+    with closing(sqlite3.connect(db)) as connection:
+        connection.execute("DROP TRIGGER full")
     view = explain(db)
     assert all(view["combinations"][c.value]["scores"] for c in COMBINATIONS)
     assert rows(db)["explanation"] == len(COMBINATIONS)
     assert {s.reading for _, scores in stored(db).values() for s in scores} == {1}
+
+
+def test_what_is_missing_of_a_neuron_is_added_and_the_rest_is_left_alone(db: Path, explained_db: Path) -> None:
+    shutil.copy(explained_db, db)
+    with closing(sqlite3.connect(db)) as connection, connection:
+        connection.execute(
+            "DELETE FROM score_control WHERE score_id IN "
+            "(SELECT s.id FROM score s JOIN explanation e ON s.explanation_id = e.id WHERE e.combination = 2)"
+        )
+        connection.execute(
+            "DELETE FROM score WHERE explanation_id IN (SELECT id FROM explanation WHERE combination = 2)"
+        )
+        connection.execute("DELETE FROM explanation WHERE combination = 2")
+    before = stored(db)
+    explain(db)
+    after = stored(db)
+    assert set(after) - set(before) == {COMBINATIONS[2]}
+    assert {c: after[c] for c in before} == before
+    assert rows(db) == rows(explained_db)
 
 
 # The same for everyone

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -92,8 +91,6 @@ def test_more_items_than_one_query_can_name_are_found(engine: Engine) -> None:
     rows = [{name: getattr(one, name) for name in StoredItem.__slots__} | {"created": "now"} for one in many]
     with engine.begin() as connection:
         connection.execute(llm_item.insert(), rows)
-    begun = time.process_time()
     with engine.connect() as connection:
         found = find_items(connection, [one.request_hash for one in many] * 2)
-    print(f"{len(found) / (time.process_time() - begun):,.0f} items/s")
     assert found == {one.request_hash: one for one in many}

@@ -1,22 +1,26 @@
 """A judge in this process: a language model that gives a probability to each label, one pass per question.
 
-No server, no cost, the same answer every time. The model is handed in: nothing here knows what it runs on.
+No server, no cost, the same answer every time. The model is handed in: nothing here knows what it runs on. With a cache
+answers outlive the process, since a large model without a GPU takes seconds for each.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.domain import judge_name
 from neuronagent.errors import Interrupted, ModelError
 from neuronagent.explain.judging import GRADES, Answer, Question, Status, Task, Told
 from neuronagent.explain.llm.budget import Preview
+from neuronagent.explain.llm.items import Cache, Item, Memory
 from neuronagent.explain.prompts import Message, judge_messages, judge_prompt_version, labels, per_token
 
+_PURPOSE = "judge"
 _AT_ONCE = 64
 """Prompts that are scored between two looks at whether to stop."""
 
@@ -39,14 +43,22 @@ class LocalJudge:
 
     server, kind = "local", "labels"
 
-    def __init__(self, model: LabelScorer, name: str, *, stopped: Callable[[], bool] = lambda: False) -> None:
-        """`name`: that of the model, as it is stored with scores; `stopped` is looked at between batches."""
-        self._scorer, self._stopped = model, stopped
+    def __init__(
+        self,
+        model: LabelScorer,
+        name: str,
+        *,
+        cache: Cache | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`name`: that of the model, as it is stored with scores and answers: other weights need another name.
+        `stopped` is looked at between batches."""
+        self._scorer, self._cache, self._stopped = model, cache if cache is not None else Memory(), stopped
         self.model = name
 
     @property
     def name(self) -> str:
-        return judge_name(self.model, self.server, self.kind)
+        return f"{self.model} @ {self.server} ({self.kind})"
 
     @property
     def prompt_version(self) -> str:
@@ -57,16 +69,23 @@ class LocalJudge:
 
         Raises:
             ModelError: every prompt is too long, or the model cannot answer with single labels.
-            Interrupted: `stopped` said so.
+            Interrupted: `stopped` said so; what was answered is in the cache.
         """
-        unique = list(dict.fromkeys(questions))
-        answers: dict[Question, Answer] = {}
-        for batch in _batches(unique):
+        keys = {question: self._key(question) for question in questions}
+        kept = self._cache.find(list(keys.values()))
+        answers = {question: _kept(kept[key]) for question, key in keys.items() if key in kept}
+        for batch in _batches([question for question in keys if question not in answers]):
             if self._stopped():
-                raise Interrupted(f"stopped after {len(answers)} of {len(unique)} answers", remedy="run it again")
-            answers.update(self._ask(batch))
+                raise Interrupted(
+                    f"stopped after {len(answers)} of {len(keys)} answers", remedy="run it again to go on"
+                )
+            found = self._ask(batch)
+            for question, answer in found.items():
+                if answer.status is Status.OK:
+                    self._cache.put(self._item(keys[question], answer))
+            answers.update(found)
             if told is not None:
-                told(len(answers), len(unique))
+                told(len(answers), len(keys))
         if answers and all(answer.status is Status.HTTP_ERROR for answer in answers.values()):
             raise ModelError(
                 f"every question is longer than the {self._scorer.context} tokens that {self.name} reads",
@@ -76,12 +95,41 @@ class LocalJudge:
 
     def cost(self, questions: Sequence[Question]) -> Preview:
         """What asking would take: tokens, and no money."""
-        prompts = [judge_messages(prompt) for question in dict.fromkeys(questions) for prompt in _prompts(question)]
-        tokens = sum(map(self._scorer.count, prompts))
+        keys = {question: self._key(question) for question in questions}
+        kept = self._cache.find(list(keys.values()))
+        prompts = [prompt for question, key in keys.items() if key not in kept for prompt in _prompts(question)]
+        tokens = sum(self._scorer.count(judge_messages(prompt)) for prompt in prompts)
         return Preview(
-            requests=len(prompts), known=0, prompt_tokens=tokens, completion_tokens=0, exact=True, estimate=tokens,
+            requests=len(prompts),
+            known=len(kept),
+            prompt_tokens=tokens,
+            completion_tokens=0,
+            exact=True,
+            estimate=tokens,
             cost=0.0,
-        )  # fmt: skip
+        )
+
+    def _key(self, question: Question) -> str:
+        """Under what an answer is kept: everything that it depends on."""
+        asked = [question.task.value, question.texts, question.tokens, question.marked]
+        content = json.dumps([*asked, self.name, self.prompt_version])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def _item(self, key: str, answer: Answer) -> Item:
+        return Item(
+            request_hash=key,
+            purpose=_PURPOSE,
+            status=answer.status.value,
+            response=json.dumps({"values": answer.values}),
+            prompt_tokens=None,
+            completion_tokens=None,
+            cost=None,
+            latency=0.0,
+            attempt=1,
+            model=self.model,
+            server=self.server,
+            prompt_version=self.prompt_version,
+        )
 
     def _ask(self, questions: Sequence[Question]) -> dict[Question, Answer]:
         """Answers to questions that have the same labels."""
@@ -90,6 +138,10 @@ class LocalJudge:
         found = self._scorer.log_probabilities(asked, labels(questions[0])) if asked else np.empty((0, 0))
         ends = np.cumsum([len(own) for own in prompts])[:-1]
         return {q: _answer(q, rows) for q, rows in zip(questions, np.split(found, ends), strict=True)}
+
+
+def _kept(item: Item) -> Answer:
+    return Answer(status=item.outcome, values=tuple(item.content["values"]))
 
 
 def _prompts(question: Question) -> list[Question]:

@@ -32,7 +32,8 @@ _QUESTION = Question(
 _REFUSED_FIELD = (400, 422)
 _TOPS = (20, 5)
 _DIALECTS = tuple(
-    Dialect(limit=limit, temperature=temperature)
+    Dialect(limit=limit, temperature=temperature, system=system)
+    for system in (True, False)
     for temperature in (True, False)
     for limit in ("max_completion_tokens", "max_tokens")
 )

@@ -42,24 +42,28 @@ class ServerJudge:
 
     def ask(self, questions: Sequence[Question], told: Told | None = None) -> list[Answer]:
         """An answer for each question. Raises what `Asker.ask` raises."""
-        unique = dict.fromkeys(questions)
-        requests = {question: requests_of(question, self.capability) for question in unique}
+        unique = list(dict.fromkeys(questions))
+        requests = [self.requests(question) for question in unique]
         items = self._items(requests, told)
-        repairs = {q: self._repair(q, items[q]) for q in unique if items[q]}
-        wanted = {q: [request] for q, request in repairs.items() if request is not None}
-        requests |= wanted
-        items |= self._items(wanted, None)
-        answers = {question: _answer(requests[question], items[question]) for question in unique}
+        repairs = {place: self._repair(unique[place], each) for place, each in enumerate(items) if each}
+        again = {place: [request] for place, request in repairs.items() if request is not None}
+        for place, repaired in zip(again, self._items(list(again.values()), None), strict=True):
+            requests[place], items[place] = again[place], repaired
+        answers = dict(zip(unique, map(_answer, requests, items), strict=True))
         return [answers[question] for question in questions]
 
     def cost(self, questions: Sequence[Question]) -> Preview:
         """What asking would take; nothing is sent. Repairs of answers that cannot be read come on top."""
-        return self._asker.preview(r for q in dict.fromkeys(questions) for r in requests_of(q, self.capability))
+        return self._asker.preview(r for q in dict.fromkeys(questions) for r in self.requests(q))
 
-    def _items(self, requests: dict[Question, list[Request]], told: Told | None) -> dict[Question, list[Item]]:
-        everything = [request for each in requests.values() for request in each]
+    def requests(self, question: Question) -> list[Request]:
+        """What is sent for one question."""
+        return requests_of(question, self.capability)
+
+    def _items(self, requests: Sequence[Sequence[Request]], told: Told | None) -> list[list[Item]]:
+        everything = [request for each in requests for request in each]
         answered = iter(self._asker.ask(everything, told) if everything else [])
-        return {question: [next(answered) for _ in each] for question, each in requests.items()}
+        return [[next(answered) for _ in each] for each in requests]
 
     def _repair(self, question: Question, items: Sequence[Item]) -> Request | None:
         if items[0].outcome is not Status.PARSE_ERROR:

@@ -5,8 +5,7 @@ the next question, so that whatever stops a run, at most the questions on their 
 be read and refusals are kept as such; failed requests (HTTP errors, timeouts) are not, and are asked again by the next
 run. After `BREAKER` failed requests in a row everything stops.
 
-Typed decisions about the same state share a call: the server answers each in a forward pass of its own, so that none
-can touch another, and each is kept by itself.
+Typed decisions that share a call (`calls`) are kept each by itself.
 """
 
 from __future__ import annotations
@@ -16,28 +15,29 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from neuronagent.errors import BudgetError, Interrupted, LLMError
 from neuronagent.explain.judging import Status, Told
 from neuronagent.explain.llm.bounds import TokenCounter, prompt_tokens
 from neuronagent.explain.llm.budget import Budget, Preview, Price
+from neuronagent.explain.llm.calls import calls, joined, split, usage
 from neuronagent.explain.llm.chat import kept_of_chat
 from neuronagent.explain.llm.client import Client, Reply
-from neuronagent.explain.llm.decisions import joined, split
 from neuronagent.explain.llm.items import DECISIONS, Cache, Item, Memory, Request
 from neuronagent.explain.llm.server import Server
 
 BREAKER = 8
 CONCURRENCY = 8
-_DECISIONS_PER_CALL = 16
-_GRACE_SECONDS = 10.0
+GRACE_SECONDS = 5.0
+"""For what is on its way when a run ends early: it is paid for, but must not hold up a user who wants to stop."""
+_LOOK_SECONDS = 0.1
 _KEPT = (Status.OK, Status.PARSE_ERROR, Status.REFUSAL)
-_NOT_AN_ANSWER = {"problem": "the answer is not of the expected form", "reached": True}
 
 
 class Asker:
-    """Asks one server, under one budget. `stopped` is looked at before each request: true ends the run cleanly.
+    """Asks one server, under one budget. `stopped` is looked at all the time: once it is true nothing more is sent, and
+    what is on its way has `grace` seconds to arrive.
 
     Several threads may ask; they take turns.
     """
@@ -52,12 +52,14 @@ class Asker:
         counter: TokenCounter | None = None,
         concurrency: int = CONCURRENCY,
         stopped: Callable[[], bool] | None = None,
+        grace: float = GRACE_SECONDS,
     ) -> None:
         self.client, self.counter, self.price = client, counter, price
         self.budget = budget or Budget()
         self.cache: Cache = cache if cache is not None else Memory()
         self.concurrency = max(1, concurrency)
         self.stopped = stopped or (lambda: False)
+        self.grace = grace
         self.failures = 0
         """Failed requests in a row."""
         self._turn = threading.Lock()
@@ -109,14 +111,14 @@ class Asker:
         )
 
     def _run(self, pending: Mapping[str, Request], found: dict[str, Item], tell: Callable[[], None]) -> None:
-        before = len(found)
-        run = _Run(self, pending, found, tell)
         try:
-            self.client.run(run.work())
+            self.client.run(_Run(self, pending, found, tell).work())
         except KeyboardInterrupt:
-            raise Interrupted(
-                f"stopped after {len(found) - before} of {len(pending)} questions", remedy="run it again to go on"
-            ) from None
+            raise _stopped() from None
+
+
+def _stopped() -> Interrupted:
+    return Interrupted("stopped; what was answered is kept", remedy="run it again to go on")
 
 
 class _Run:
@@ -126,8 +128,8 @@ class _Run:
         self, asker: Asker, pending: Mapping[str, Request], found: dict[str, Item], tell: Callable[[], None]
     ) -> None:
         self._asker, self._found, self._tell = asker, found, tell
-        self._waiting = deque(_calls(pending))
-        self._of = len(pending)
+        self._waiting = deque(calls(pending))
+        self._before, self._of = len(found), len(pending)
         self._ended = False
 
     async def work(self) -> None:
@@ -135,23 +137,31 @@ class _Run:
         count = min(self._asker.concurrency, len(self._waiting))
         workers = [asyncio.create_task(self._worker()) for _ in range(count)]
         try:
-            done, others = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
-            if others:
-                self._ended = True
-                late, _ = await asyncio.wait(others, timeout=_GRACE_SECONDS)
-                done |= late
+            await self._until_one_fails(workers)
+            self._ended = True
+            await asyncio.wait(workers, timeout=self._asker.grace)
         finally:
             self._ended = True
             for worker in workers:
                 worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-        for worker in done:
-            worker.result()
+            results = await asyncio.gather(*workers, return_exceptions=True)
+        for failed in results:
+            if isinstance(failed, Exception):
+                raise failed
+        if self._waiting or len(self._found) < self._before + self._of:
+            raise _stopped()
+
+    async def _until_one_fails(self, workers: Sequence[asyncio.Task[None]]) -> None:
+        """Until all are done, one has failed, or the user wants to stop."""
+        while not self._asker.stopped():
+            done, others = await asyncio.wait(workers, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_EXCEPTION)
+            if not others or any(worker.exception() for worker in done):
+                return
 
     async def _worker(self) -> None:
         while self._waiting and not self._ended:
             if self._asker.stopped():
-                raise Interrupted("stopped; what was answered is kept", remedy="run it again to go on")
+                raise _stopped()
             call = self._waiting.popleft()
             bounds = [prompt_tokens(request, self._asker.counter).bound for request in call.values()]
             tokens = sum(bounds) + sum(request.completion_tokens for request in call.values())
@@ -220,7 +230,7 @@ class _Run:
             kept = split(call, reply.body)
         else:
             kept = dict.fromkeys(call, kept_of_chat(reply.body))
-        used = _usage(reply.body, call, bounds)
+        used = usage(reply.body, call, bounds)
         items: list[Item] = []
         for key, request in call.items():
             status, content = kept[key]
@@ -256,50 +266,3 @@ class _Run:
 
     def _cost(self, prompt: int, completion: int) -> float:
         return self._asker.price.cost(prompt, completion) if self._asker.price else 0.0
-
-
-def _calls(pending: Mapping[str, Request]) -> list[dict[str, Request]]:
-    """What is sent together: one question per chat, several about the same state per call of typed decisions."""
-    calls: list[dict[str, Request]] = []
-    open_calls: dict[str, tuple[dict[str, Request], int]] = {}
-    for key, request in pending.items():
-        if request.path != DECISIONS:
-            calls.append({key: request})
-            continue
-        state, size = str(request.body["state"]), len(request.body["questions"])
-        call, filled = open_calls.get(state, ({}, 0))
-        if not call or filled + size > _DECISIONS_PER_CALL:
-            call, filled = {}, 0
-            calls.append(call)
-        call[key] = request
-        open_calls[state] = call, filled + size
-    return calls
-
-
-def _usage(body: Mapping[str, Any], call: Mapping[str, Request], bounds: Sequence[int]) -> dict[str, tuple[int, int]]:
-    """Prompt and completion tokens of each question: as the server counted, shared out by the bounds of the prompts;
-    the bounds themselves where it did not count."""
-    usage = body.get("usage")
-    counts = cast("Mapping[str, Any]", usage) if isinstance(usage, dict) else {}
-    prompt = _count(counts.get("prompt_tokens", counts.get("input_tokens")))
-    completion = _count(counts.get("completion_tokens", counts.get("output_tokens")))
-    most = [request.completion_tokens for request in call.values()]
-    prompts = list(bounds) if prompt is None else _shares(prompt, bounds)
-    completions = most if completion is None else _shares(completion, [1 + tokens for tokens in most])
-    return dict(zip(call, zip(prompts, completions, strict=True), strict=True))
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else None
-
-
-def _shares(total: int, weights: Sequence[int]) -> list[int]:
-    """`total` in whole numbers, in proportion to `weights`."""
-    whole, shares, before = sum(weights), list[int](), 0
-    reached = 0
-    for weight in weights:
-        reached += weight
-        upto = total * reached // whole
-        shares.append(upto - before)
-        before = upto
-    return shares

@@ -21,13 +21,14 @@ _LONGEST = 200_000
 class Dialect:
     """What a server takes and really heeds.
 
-    `limit`: its name for the longest answer; `temperature`: whether it may be set; `schema`: whether a JSON schema
-    binds the answer; `sampling`: whether temperatures need `do_sample` in a `generation_config` (transformers serve);
+    `limit`: its name for the longest answer; `temperature`: whether it may be set; `system`: whether the model's chat
+    template knows such a message; `schema`: whether a JSON schema binds the answer; `sampling`: whether temperatures need `do_sample` in a `generation_config` (transformers serve);
     `thinking`: tokens that it needs for thoughts before it answers.
     """
 
     limit: str = "max_completion_tokens"
     temperature: bool = True
+    system: bool = True
     schema: bool = False
     sampling: bool = False
     thinking: int = 0
@@ -48,13 +49,12 @@ def chat_request(
 ) -> Request:
     """A request for one answer. Each `sample` is an answer of its own to the same messages."""
     longest = max_tokens + dialect.thinking
-    body: dict[str, Any] = {"messages": list(messages), dialect.limit: longest}
+    spoken = list(messages) if dialect.system else _without_system(messages)
+    body: dict[str, Any] = {"messages": spoken, dialect.limit: longest}
     if dialect.temperature:
         body["temperature"] = temperature
     if dialect.sampling and temperature > 0:
         body["generation_config"] = json.dumps({"do_sample": True, "max_new_tokens": longest})
-    if sample:
-        body["seed"] = sample
     if schema is not None and dialect.schema:
         body["response_format"] = {
             "type": "json_schema",
@@ -71,6 +71,15 @@ def chat_request(
         completion_tokens=longest,
         sample=sample,
     )
+
+
+def _without_system(messages: Sequence[Message]) -> list[Message]:
+    """The same, with the system's words at the head of the first message."""
+    first, *others = messages
+    if first["role"] != "system" or not others:
+        return list(messages)
+    head = Message(role=others[0]["role"], content=f"{first['content']}\n\n{others[0]['content']}")
+    return [head, *others[1:]]
 
 
 def kept_of_chat(body: Mapping[str, Any]) -> tuple[Status, dict[str, Any]]:
@@ -108,7 +117,7 @@ def _top_logprobs(logprobs: object) -> list[tuple[str, float]]:
 
 def is_number(value: object) -> bool:
     """Whether a value of a server's answer is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) in (int, float) and math.isfinite(cast("float", value))
 
 
 def label_probabilities(kept: Mapping[str, Any], labels: Sequence[str]) -> tuple[float, ...] | None:

@@ -69,6 +69,12 @@ class Client:
         self._openai: openai.AsyncOpenAI | None = None
         self._answered = False
 
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine that calls `post`, in this client's event loop."""
         if self._runner is None:
@@ -139,7 +145,8 @@ class Client:
         if self.server.key:
             said = said.replace(self.server.key, "…")
         if code in _PASSING or code >= 500:
-            return Reply(status=Status.HTTP_ERROR, seconds=seconds, problem=f"HTTP {code}", attempt=_attempt(response))
+            problem = f"HTTP {code}" + (f": {clip(said, 100)}" if said else "")
+            return Reply(status=Status.HTTP_ERROR, seconds=seconds, problem=problem, attempt=_attempt(response))
         if code == 400 and "content_filter" in said:
             return Reply(status=Status.REFUSAL, seconds=seconds, problem="content filter", attempt=_attempt(response))
         raise ServerRefused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from urllib.parse import urlsplit
 
 from neuronagent.domain import clip
@@ -49,7 +50,7 @@ class Server:
         """The key, None where the environment has none."""
         return os.environ.get(self.key_variable, "").strip() or None
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Host, port and path, as they are printed and stored: no user name, password or query."""
         parts = urlsplit(self.base_url)

@@ -65,12 +65,13 @@ def base_rate(
 
 
 def edge_reached_by(own: CombinationEvidence, percent: int) -> float | None:
-    """The smallest histogram edge with at most `percent` % of the combination's tokens of `explain` at or above it."""
+    """The smallest histogram edge with at most `percent` % of the combination's tokens of `explain` at or above it, but
+    never above τ."""
     histogram = np.array(own.record.histogram[Split.EXPLAIN], dtype=np.int64)
-    if not histogram.sum():
+    if own.tau is None or not histogram.sum():
         return None
     few = np.flatnonzero(at_or_above(histogram) * 100 <= percent * histogram.sum())
-    return float(HISTOGRAM_EDGES[few[0] if len(few) else -1])
+    return min(own.tau, float(HISTOGRAM_EDGES[few[0] if len(few) else -1]))
 
 
 def strong_tokens(own: CombinationEvidence, split: Split, tau: float | None) -> int:

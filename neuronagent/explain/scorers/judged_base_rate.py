@@ -89,9 +89,7 @@ def _scores(
         held = (limits[0], limits[1]) if limits else (None, None)
         return rows.null(metric, CORPUS, reason, n_pos, n_neg, n_failed=n_failed, limits=held)
 
-    measured = statistics.weighted_precision_recall(
-        scores, label, weights, texts, threshold=_ABOVE_HALF, seed=rows.seed
-    )
+    measured = statistics.weighted_precision_recall(scores, label, weights, texts, threshold=_ABOVE_HALF)
     wrong, bound = int((scores[~label] > 0.5).sum()), measured.false_positive_bound
     found = [value(RECALL, measured.recall)]
     if measured.precision is None:
@@ -105,7 +103,7 @@ def _scores(
     if np.ptp(scores) == 0:
         found.append(null(AUPRC, "it scores all windows alike"))
     else:
-        found.append(value(AUPRC, statistics.auprc(scores, label, weights, texts, seed=rows.seed)))
+        found.append(value(AUPRC, statistics.auprc(scores, label, weights, texts)))
     if bound is not None:
         return [*found, null(FALSE_POSITIVE_RATE, f"none was seen among {n_neg} random windows", 0.0, bound)]
     return [*found, value(FALSE_POSITIVE_RATE, statistics.wilson(wrong, n_neg))]

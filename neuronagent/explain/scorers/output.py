@@ -57,6 +57,12 @@ def output_score(
     return scores
 
 
+def output_unknown(reason: str, *, seed: int, split: Split = Split.TEST) -> list[Score]:
+    """Both scores without a value, for `reason`."""
+    rows = Rows(split=split, seed=seed, judge=WEIGHTS_JUDGE)
+    return [rows.null(metric, RANDOM_TOKENS, reason, 0, 0) for metric in (PROMOTED, SUPPRESSED)]
+
+
 def matched_random_tokens(
     claimed: Sequence[int],
     counts: NDArray[np.integer],

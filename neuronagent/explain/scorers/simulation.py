@@ -1,9 +1,11 @@
 """Simulation: how well do grades, given token by token, follow what the neuron does, s_t = |post_t|·1[in c]?
 
-Tokens are those of windows strong in c and of random windows. They are no random sample, so each stands for a stratum
-of the corpus: the half octave of its s_t, or all tokens that are not in c. How many tokens of the corpus are in each
-is exact, so token t weighs (corpus tokens of its stratum) / (simulated tokens of its stratum); a half octave of which
-no token was simulated goes to the nearest lower one that has one. Three scores:
+Tokens are all of random windows, and of windows strong in c the marked one: the others of such a window are of a text
+that was chosen, and would stand for texts that were not (measured: intervals then cover .65–.9 of where .95 is meant).
+They are no random sample, so each stands for a stratum of the corpus: the half octave of its s_t, or all tokens that
+are not in c. How many tokens of the corpus are in each is exact, so token t weighs (corpus tokens of its stratum) /
+(simulated tokens of its stratum); a half octave of which no token was simulated goes to the nearest lower one that has
+one. Three scores:
 
 - `simulation`: Pearson's r with these weights, over the corpus;
 - `simulation_random`: r of the random windows alone, unweighted, as the literature has it;
@@ -85,7 +87,7 @@ class _Graded:
         return too_many_failed(self._held[self._chosen], self._held[~self._chosen])
 
     def corpus(self) -> Tokens:
-        """All tokens, standing for the strata of the corpus."""
+        """The tokens that stand for the strata of the corpus."""
         totals = np.array(self._items.counts, dtype=np.float64)
         return self._tokens(np.flatnonzero(self._held), totals)
 
@@ -106,10 +108,11 @@ class _Graded:
         """The tokens of some of the windows; without `totals` they are of one stratum."""
         if not len(chosen):
             raise ValueError("no window was measured")
-        truths, lengths = [self._truths[i] for i in chosen], [len(self._truths[i]) for i in chosen]
-        truth = np.concatenate(truths)
+        shown = [slice(-1, None) if self._chosen[i] else slice(None) for i in chosen]
+        truths = [self._truths[i][part] for i, part in zip(chosen, shown, strict=True)]
+        truth, lengths = np.concatenate(truths), [len(values) for values in truths]
         return Tokens(
-            grades=np.concatenate([self._grades[i] for i in chosen]),
+            grades=np.concatenate([self._grades[i][part] for i, part in zip(chosen, shown, strict=True)]),
             truth=truth,
             texts=np.repeat([self._windows[i].text.text_id for i in chosen], lengths),
             chosen=np.repeat(self._chosen[chosen], lengths),

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import math
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.explain.statistics.common import Array, Interval, Labels, Texts, Values, column
-from neuronagent.explain.statistics.rates import wilson
-from neuronagent.explain.statistics.resampling import bootstrap_texts, percentiles, resample_strata, text_numbers
+from neuronagent.explain.statistics.common import Array, Interval, Labels, Texts, Values, column, normal_quantile
+from neuronagent.explain.statistics.rates import ratio, wilson
+from neuronagent.explain.statistics.resampling import text_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrecisionRecall:
-    """Precision and recall at a threshold, at the corpus base rate.
+    """Precision, recall and F1 at a threshold, at the corpus base rate.
 
-    `precision` is None where nothing is predicted. `…_method` is `bootstrap`, or `bound` where the bootstrap had no
-    width. `false_positive_bound` is the 95 % upper bound of the false positive rate where none was seen, else None.
+    `precision` is None where nothing is predicted. `false_positive_bound` is the 95 % upper bound of the false positive
+    rate where none was seen, else None.
     """
 
     precision: Interval | None
     recall: Interval
     f1: Interval
-    precision_method: str
-    recall_method: str
     false_positive_bound: float | None
 
 
@@ -54,120 +53,115 @@ def effective_size(weights: Values, texts: Texts) -> float:
 
 
 def weighted_precision_recall(
-    scores: Values,
-    positive: Labels,
-    weights: Values,
-    texts: Texts,
-    *,
-    threshold: float = 0.5,
-    draws: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
+    scores: Values, positive: Labels, weights: Values, texts: Texts, *, threshold: float = 0.5, level: float = 0.95
 ) -> PrecisionRecall:
     """Precision, recall and F1 of `score ≥ threshold`, each item counted with its weight.
 
     A weight is the number of corpus tokens that the item stands for, so that precision is that of the corpus and not
-    that of a sample with as many positives as negatives. Intervals: bootstrap over texts, within positives and
-    negatives. Where that has no width (perfect or empty prediction, one text) recall has the Wilson interval at the
-    effective sample size, and precision the limits R·P/(R·P + F·N) at Wilson limits of recall R and false positive
-    rate F, P and N the weights of both labels. With no false positive among n negatives F ≤ 3/n (Hanley and
-    Lippman-Hand 1983), n the effective number of texts.
+    that of a sample with as many positives as negatives. Recall R and the false positive rate F have Wilson intervals
+    at the effective number of texts of their side; with k negatives of the corpus to one positive
+
+        precision = 1/(1 + k·F/R),   F1 = 2/(1 + (1 + k·F)/R),
+
+    whose ratios have the limits of Donner and Zou (2012, MOVER for ratios). With no false positive among n negatives F
+    is at most 3/n (Hanley and Lippman-Hand 1983), n the effective number of texts.
+
+    Measured coverage of 95 % at 20 and 20 (4,000 simulations of each of R .3–.95 and F .01–.5), mean and least:
+
+        k                           1            9            99
+        precision, this interval    .954 .941    .952 .941    .953 .937
+        precision, bootstrap                     .942 .920
+        F1, this interval           .950 .931    .951 .926    .950 .915
+        F1, bootstrap                            .920 .893
 
     Raises:
         ValueError: no positives, no negatives, NaN, a weight that is not positive, or lists of unlike length.
     """
     values, label, weight = _weighted_items(scores, positive, weights, texts)
     predicted = values >= threshold
-    true, false = weight * (predicted & label), weight * (predicted & ~label)
-    total, others, hit, wrong = (float(part.sum()) for part in (weight * label, weight * ~label, true, false))
+    total, others, hit, wrong = (
+        float(weight[side].sum()) for side in (label, ~label, predicted & label, predicted & ~label)
+    )
     n_pos, n_neg = (effective_size(weight[side], _chosen(texts, side)) for side in (label, ~label))
-    found = wilson(min(hit / total, 1.0) * n_pos, n_pos, level)
+    recall = wilson(min(hit / total, 1.0) * n_pos, n_pos, level)
     alarm = wilson(min(wrong / others, 1.0) * n_neg, n_neg, level)
-    bound = None if wrong else min(1.0, 3 / n_neg)
-
-    counts = resample_strata(texts, label, draws, seed)
-    recall = percentiles(found.value, np.minimum((counts @ true) / (counts @ (weight * label)), 1.0), level)
-    precision = _drawn_precision(counts @ true, counts @ false, hit, wrong, level)
-    limits = (
-        _precision(found.lo * total, (alarm.hi if bound is None else bound) * others),
-        _precision(found.hi * total, alarm.lo * others),
-    )
-    precision_bound = precision is not None and not _has_width(precision)
-    if precision is not None and precision_bound:
-        precision = Interval(precision.value, min(precision.value, limits[0]), max(precision.value, limits[1]))
+    k = others / total
+    base = Interval(1 + k * alarm.value, 1 + k * alarm.lo, 1 + k * alarm.hi)
     return PrecisionRecall(
-        precision=precision,
-        recall=recall if _has_width(recall) else found,
-        f1=_f1(hit, wrong, total, counts @ true, counts @ false, counts @ (weight * label), level),
-        precision_method="bound" if precision_bound else "bootstrap",
-        recall_method="bootstrap" if _has_width(recall) else "bound",
-        false_positive_bound=bound,
+        precision=_falling(ratio(alarm, recall), lambda r: 1 / (1 + k * r)) if hit + wrong else None,
+        recall=recall,
+        f1=_falling(ratio(base, recall), lambda r: 2 / (1 + r)),
+        false_positive_bound=None if wrong else min(1.0, 3 / n_neg),
     )
 
 
-def _drawn_precision(true: Array, false: Array, hit: float, wrong: float, level: float) -> Interval | None:
-    """The bootstrap interval of hit/(hit + wrong); None where nothing is predicted.
-
-    A draw without any prediction says nothing of precision and is left out.
-    """
-    if not hit + wrong:
-        return None
-    said = true + false > 0
-    return percentiles(_precision(hit, wrong), true[said] / (true[said] + false[said]), level)
-
-
-def _f1(hit: float, wrong: float, total: float, true: Array, false: Array, positives: Array, level: float) -> Interval:
-    return percentiles(2 * hit / (hit + wrong + total), 2 * true / (true + false + positives), level)
-
-
-def _has_width(interval: Interval) -> bool:
-    # Equal sums in another order differ in the last bit, which is no width.
-    return interval.hi - interval.lo > 1e-9
+def _falling(interval: Interval, by: Callable[[float], float]) -> Interval:
+    """The interval of a falling function of what has `interval`."""
+    return Interval(by(interval.value), by(interval.hi), by(interval.lo))
 
 
 def _chosen(texts: Texts, side: NDArray[np.bool_]) -> list[Hashable]:
     return [texts[int(i)] for i in np.flatnonzero(side)]
 
 
-def _precision(true: float, false: float) -> float:
-    return true / (true + false) if true + false else 0.0
-
-
-def auprc(
-    scores: Values,
-    positive: Labels,
-    weights: Values,
-    texts: Texts,
-    *,
-    draws: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Interval:
+def auprc(scores: Values, positive: Labels, weights: Values, texts: Texts, *, level: float = 0.95) -> Interval:
     """Average precision Σ_k (R_k − R_{k−1})·P_k over distinct scores from the top, items weighted to the base rate.
 
     Equal scores enter together, so the order of ties does not matter; nothing is interpolated (Davis and Goadrich
-    2006). Interval: bootstrap over texts, within positives and negatives. A perfect ranking, which no resample can
-    break, gets as its lower limit the precision at full recall under the false positive bound 3/n; a constant score
+    2006). Each recall R_k and each false positive rate F_k has Wilson limits at z/√2 and the effective number of texts
+    of its side. Taking all R_k, or all F_k, at their limits at once moves the area in each direction; the two ways add
+    up in quadrature (as MOVER). √2 is ours: at the whole z, all thresholds at once are too cautious. A constant score
     has the base rate itself, of which the weights leave nothing uncertain.
 
+    Measured coverage of 95 % (1,000 simulations of each of 25 normal shapes with areas .48–.96, spread .6, 1 or 2, with
+    1, 9 or 99 negatives of the corpus to one positive), mean and least; the others with up to 1,500, at 20 and 20:
+
+        n_pos, n_neg                          20, 20       50, 50       10, 20
+        this interval                         .964 .934    .961 .930    .962 .927
+        with z                                .993 .985
+        bootstrap over texts, percentiles     .784 .336
+        bootstrap, bias-corrected             .820 .368
+        bootstrap, logit and t                .924 .368
+        binomial logit                        .959 .733
+
     Raises:
-        ValueError: as for `weighted_precision_recall`, or one text.
+        ValueError: as for `weighted_precision_recall`.
     """
     values, label, weight = _weighted_items(scores, positive, weights, texts)
     order = np.argsort(-values, kind="stable")
     # The last item of each run of equal scores: only there has the whole run been counted.
     ends = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))
+    k = float(weight[~label].sum() / weight[label].sum())
+    rates, limits = list[Array](), list[tuple[Array, Array]]()
+    for side in (label, ~label):
+        share = np.minimum(np.cumsum((weight * side)[order])[ends] / weight[side].sum(), 1.0)
+        rates.append(share)
+        limits.append(_wilson_limits(share, effective_size(weight[side], _chosen(texts, side)), level))
+    recall, alarm = rates
+    value = _area(recall, alarm, k)
+    moved = [
+        (_area(recall_at, alarm, k) - value, _area(recall, alarm_at, k) - value)
+        for recall_at, alarm_at in zip(limits[0], reversed(limits[1]), strict=True)
+    ]
+    down, up = (
+        math.hypot(max(0.0, sign * by_recall), max(0.0, sign * by_alarm))
+        for sign, (by_recall, by_alarm) in zip((-1, 1), moved, strict=True)
+    )
+    return Interval(value, max(0.0, value - down), min(1.0, value + up))
 
-    def average_precision(counts: Array) -> Array:
-        counted = (counts * weight)[:, order]
-        true = np.cumsum(counted * label[order], axis=1)[:, ends]
-        seen = np.cumsum(counted, axis=1)[:, ends]
-        precision = np.divide(true, seen, out=np.zeros_like(true), where=seen > 0)
-        return np.minimum((np.diff(true, axis=1, prepend=0.0) * precision).sum(axis=1) / true[:, -1], 1.0)
 
-    interval = bootstrap_texts(texts, average_precision, draws, seed, strata=label, level=level)
-    if values[label].min() > values[~label].max():
-        n_neg = effective_size(weight[~label], _chosen(texts, ~label))
-        false = min(1.0, 3 / n_neg) * float(weight[~label].sum())
-        interval = Interval(interval.value, _precision(float(weight[label].sum()), false), interval.hi)
-    return interval
+def _wilson_limits(shares: Array, n: float, level: float) -> tuple[Array, Array]:
+    """Wilson limits at z/√2. Everything is predicted at the last threshold, for certain."""
+    z = normal_quantile(level) / math.sqrt(2)
+    centre, scale = shares + z * z / (2 * n), 1 + z * z / n
+    half = z * np.sqrt(shares * (1 - shares) / n + z * z / (4 * n * n))
+    lo, hi = np.clip((centre - half) / scale, 0.0, shares), np.clip((centre + half) / scale, shares, 1.0)
+    lo[-1] = hi[-1] = 1.0
+    return lo, hi
+
+
+def _area(recall: Array, alarm: Array, k: float) -> float:
+    """Average precision of a curve of recalls and false positive rates, both growing."""
+    seen = recall + k * alarm
+    precision = np.divide(recall, seen, out=np.zeros_like(recall), where=seen > 0)
+    return min(1.0, float((np.diff(recall, prepend=0.0) * precision).sum()))

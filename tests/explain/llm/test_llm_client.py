@@ -47,7 +47,7 @@ def test_what_may_pass_is_tried_again(code: int) -> None:
 def test_a_server_that_keeps_failing_is_an_http_error_with_its_code() -> None:
     with Scripted(in_turn([fails(503, headers=SOON)])) as server:
         reply = post(server)
-        assert (reply.status, reply.problem, len(server.requests)) == (Status.HTTP_ERROR, "HTTP 503", 3)
+        assert (reply.status, reply.problem, len(server.requests)) == (Status.HTTP_ERROR, "HTTP 503: no", 3)
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 422, 302])
@@ -61,7 +61,7 @@ def test_what_no_second_try_can_mend_stops_at_once(code: int) -> None:
 
 def test_without_a_key_none_is_sent_and_the_error_names_the_variable() -> None:
     with Scripted(in_turn([fails(401)])) as server:
-        with pytest.raises(LLMError, match="put a key for this server into .* OPENAI_API_KEY"):
+        with pytest.raises(LLMError, match=r"put a key for this server into .* OPENAI_API_KEY"):
             post(server)
         assert "authorization" not in server.requests[0].headers
 

@@ -1,0 +1,88 @@
+"""What a neuron adds to the logits directly, sign · W_U·w_out, for the score of claimed output tokens.
+
+Weights are read from the model's files, where they still are: an index keeps only the tokens at both ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuronagent.domain import NeuronId, Score, SignCombination, Split
+from neuronagent.errors import IndexMismatchError
+from neuronagent.explain.scorers.output import output_score, output_unknown
+from neuronagent.service.lookup import Index
+from neuronagent.service.scoring import seed_of
+from neuronagent.service.tracing import model_at_hand
+
+if TYPE_CHECKING:
+    from neuronagent.models.weights import ModelWeights
+
+NO_MODEL = "the model's files are not at hand: their weights say what is promoted"
+
+
+class DirectOutput:
+    """The direct effects of an index's neurons."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._layer = lru_cache(maxsize=1)(self._read_layer)
+
+    def scores(
+        self, neuron: NeuronId, c: SignCombination, promoted: Sequence[str], suppressed: Sequence[str]
+    ) -> list[Score]:
+        """The scores of tokens that are claimed to be promoted and suppressed in a combination."""
+        if self._index.is_imported or self._model is None:
+            return output_unknown(NO_MODEL, seed=seed_of(neuron, c))
+        sign = self._index.reader.neuron(neuron).sign * c.write_sign
+        logits = sign * self._unembedding @ self._layer(neuron.layer)[neuron.index]
+        logits[self._unknown] = np.nan
+        up, down = ([self._ids.get(token) for token in tokens] for tokens in (promoted, suppressed))
+        return output_score(up, down, logits, self._counts, seed=seed_of(neuron, c))
+
+    @cached_property
+    def _model(self) -> str | None:
+        return model_at_hand(self._index.info)
+
+    @cached_property
+    def _weights(self) -> ModelWeights:
+        from neuronagent.models.bridge import open_model
+
+        weights, said = open_model(self._model or ""), self._index.info["model"]
+        if weights.weights_hash != said["weights_hash"]:
+            raise IndexMismatchError(
+                f"{said['source']} has other weights than the index was made from", remedy="put the model back"
+            )
+        return weights
+
+    @cached_property
+    def _unembedding(self) -> NDArray[np.float32]:
+        return self._weights.unembedding().numpy()
+
+    def _read_layer(self, layer: int) -> NDArray[np.float32]:
+        return self._weights.processed_layer(layer, post_norm=self._index.info["post_norm"]).w_out.numpy()
+
+    @cached_property
+    def _counts(self) -> NDArray[np.int64]:
+        return np.stack([self._index.reader.token_counts(split) for split in Split]).sum(axis=0)
+
+    @cached_property
+    def _tokens(self) -> list[bytes | None]:
+        return self._index.reader.token_bytes(range(len(self._counts)))
+
+    @cached_property
+    def _unknown(self) -> NDArray[np.bool_]:
+        return np.array([token is None for token in self._tokens], dtype=np.bool_)
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        """Token ids by their text; of several with one text the first."""
+        ids: dict[str, int] = {}
+        for number, token in enumerate(self._tokens):
+            if token is not None:
+                ids.setdefault(token.decode("utf-8", errors="replace"), number)
+        return ids
