@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from neuronagent.cli import card, text
 from neuronagent.cli.progress import duration
 from neuronagent.domain import SignCombination
-from neuronagent.explain.verdict import Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,6 +55,8 @@ def print_batch(
 
 
 def _rows(reports: Mapping[str, BatchReport]) -> Iterable[tuple[str, list[str]]]:
+    from neuronagent.explain.verdict import Verdict
+
     every = list(reports.values())
     yield "combinations explained and scored", [f"{r.units:,}" for r in every]
     for verdict in reversed(Verdict):

@@ -53,11 +53,11 @@ def trace_first(index: Index, neurons: Sequence[NeuronId], *, model: str | None,
 
     from neuronagent.service import tracing
 
+    if model is None and not _writable(index):
+        return  # what is stored can still be shown
     if model is None and tracing.model_at_hand(index.info) is None:
         say(f"the model is not at hand: {_LEFT_OUT}; --model FOLDER adds them")
         return
-    if model is None and not _writable(index):
-        return  # what is stored can still be shown
     try:
         with terminal_progress() as progress:
             tracing.trace(index.target, model, wanted, progress=progress)

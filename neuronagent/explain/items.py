@@ -31,7 +31,7 @@ SAME_TEXTS = "N0 same texts"
 """Weak tokens of the texts that P is from: a harder N0, and the only one where the corpus is not there."""
 FURTHER = (N2, N3, SAME_TEXTS)
 """The sets that need the model."""
-UNTRACED = "the model was not run for this neuron: neuronagent trace"
+UNTRACED = "the model was not run for this neuron: neuronagent explain --model FOLDER"
 
 
 @dataclass(frozen=True, kw_only=True)

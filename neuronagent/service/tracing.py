@@ -6,6 +6,7 @@ that were asked for are taken (`token_values`). From then on scoring needs no mo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -51,7 +52,7 @@ def is_traced(reader: IndexReader, neuron: NeuronId) -> bool:
 def model_at_hand(info: Mapping[str, Any]) -> str | None:
     """The folder of the model that an index was made from, if it is still there: no download is begun unasked."""
     source = str((info.get("model") or {}).get("source") or "")
-    return source if source and (Path(source).expanduser() / "config.json").is_file() else None
+    return source if source and os.path.isfile(Path(source).expanduser() / "config.json") else None
 
 
 def trace(

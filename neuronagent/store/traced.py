@@ -121,4 +121,6 @@ def _sets(neuron: NeuronId, text: str) -> Sets:
 
 
 def _damaged(neuron: NeuronId) -> StorageError:
-    return StorageError(f"the traced tokens of {neuron} are damaged", remedy=f"trace {neuron} again")
+    return StorageError(
+        f"the traced tokens of {neuron} are damaged", remedy="restore the index from a copy, or build it again"
+    )

@@ -137,6 +137,16 @@ def tracing(folder: Path) -> dict[str, Any]:
     return {"256 neurons of the demo model": measured.measure(folder), "closest texts": measured.similar()}
 
 
+def batch(folder: Path) -> dict[str, Any]:
+    """A batch of explanations over an index of the demo model."""
+    from neuronagent.service.demo import run_demo
+    from tests.benchmarks import batch as measured
+
+    db = folder / "bench.db"
+    run_demo(str(db))
+    return measured.measure(db, folder)
+
+
 PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     part.__name__: part for part in (commands, recorder, build, growth, weights, neighbours, database, tracing)
 }

@@ -49,7 +49,7 @@ def at_random(name: str) -> tuple[NDArray[np.int64], Array]:
 
 
 def on_tokens(name: str, strong: Mapping[int, tuple[str, ...]]) -> tuple[NDArray[np.int64], Array]:
-    """As `at_random` but weak, and strong in a combination at its tokens; between several of one token chance decides."""
+    """As `at_random` but weak, and strong in a combination at its tokens; chance decides between several of a token."""
     corpus = known(_ANY)
     combination, weak = at_random(name)
     places = np.full((len(COMBINATIONS), len(corpus.token)), -1.0)

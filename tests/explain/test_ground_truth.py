@@ -5,7 +5,7 @@
     two combinations alike, sign by chance         not told apart, and the sign not supported
     strength by token                              tokens named that are strong in truth
     activity by chance at each occurrence          not supported
-    the explanation of another unit                at chance, within its interval
+    the explanation of another unit                at chance, within its interval; never better
 
 The neurons of the planted model go the whole way from weights to verdict; activity that no weights give is made up over
 the same corpus (`made_neurons`). The names of the tests are the table; `Everything.table` prints it with its numbers.
@@ -26,7 +26,6 @@ from neuronagent.explain.verdict import Verdict
 from tests.explain.made_neurons import EQUAL, RANDOM
 from tests.explain.planted_units import MM, MP, PM, PP, TRIGGERS, Everything, Unit
 from tests.known_index import world
-from tests.planted import TOKENS
 
 ALIKE = ((3, PP, PM), (3, MP, MM), (EQUAL, PP, PM))
 """Two combinations of a neuron at the same tokens; which of them is by the noise of the context, or by chance."""
@@ -109,8 +108,12 @@ def test_combinations_that_are_planted_alike_are_not_told_apart(
     scores = {c: found.scores for c, found in everything.explained(index).items()}
     assert (one, other) in cross_combination.not_told_apart(scores), everything.table()
     for c in (one, other):
-        assert everything.verdict(index, c) in (Verdict.NOT_SUPPORTED, Verdict.SIGN_UNCLEAR), everything.table()
         assert (everything.score(index, c, N0).lo or 0) > 0.5, "the trigger itself is there to be found"
+
+
+@pytest.mark.parametrize("c", COMBINATIONS, ids=lambda c: f"0.3 {c.value} has its sign by noise")
+def test_a_sign_that_only_noise_decides_is_not_supported(everything: Everything, c: SignCombination) -> None:
+    assert everything.verdict(3, c) in (Verdict.NOT_SUPPORTED, Verdict.SIGN_UNCLEAR), everything.table()
 
 
 def test_nothing_else_of_the_neuron_with_two_alike_is_mixed_up(everything: Everything) -> None:
@@ -163,37 +166,33 @@ def test_with_too_few_strong_tokens_nothing_is_said(everything: Everything) -> N
     [(a, b) for a in TRIGGERS for b in TRIGGERS if not TRIGGERS[a][1] & TRIGGERS[b][1]],
     ids=lambda unit: f"0.{unit[0]} {unit[1].value}",
 )
-def test_the_explanation_of_another_trigger_scores_at_chance(everything: Everything, own: Unit, other: Unit) -> None:
-    index, c = own
-    items = item_sets(everything.explainer.evidence(NeuronId(0, index)), c, Split.TEST)
-    rule = everything.rule(*other)
-    positive, negative = (everything.predict(rule, windows) for windows in (items.positive, items.negative[N0]))
-    chance = statistics.auroc_interval(positive, negative)
-    assert chance.lo <= 0.5 <= chance.hi, f"{chance}\n{everything.table()}"
-
-
-def test_shuffled_explanations_score_at_chance_on_the_average_and_within_their_intervals(
-    everything: Everything,
+def test_the_explanation_of_another_trigger_is_no_better_than_chance(
+    everything: Everything, own: Unit, other: Unit
 ) -> None:
-    """All units of the model's layer 0, each with the rules of the others that fire on none of its strong tokens."""
-    units = [(i, c) for i in range(16) for c in COMBINATIONS if everything.explained(i)[c].rule is not None]
-    fires = {unit: everything.fires_on(*unit) for unit in units}
-    found: list[statistics.Interval] = []
-    for index, c in units:
-        strong = everything.explainer.evidence(NeuronId(0, index)).combinations[c].strong[Split.TEST]
-        tokens = {TOKENS[w.text.token_ids[w.position]] for w in strong}
-        items = item_sets(everything.explainer.evidence(NeuronId(0, index)), c, Split.TEST)
-        for other in units:
-            # Negatives are random tokens: a rule that holds nowhere in this unit must not win by holding there.
-            if other[0] == index or fires[other] & tokens or not fires[other]:
-                continue
-            rule = everything.rule(*other)
-            found.append(
-                statistics.auroc_interval(
-                    everything.predict(rule, items.positive), everything.predict(rule, items.negative[N0])
-                )
-            )
-    assert len(found) > 500
-    within = np.mean([interval.lo <= 0.5 <= interval.hi for interval in found])
-    assert within >= 0.95, within
-    assert np.mean([interval.value for interval in found]) == pytest.approx(0.5, abs=0.05)
+    """It may be worse: a frequent trigger is among random tokens, and never where this unit is strong."""
+    assert scored(everything, *own, *other).lo <= 0.5, everything.table()
+
+
+def test_shuffled_explanations_score_at_chance_within_their_intervals(everything: Everything) -> None:
+    """All rules there are, each on units that nothing in a text decides; at chance on the average too."""
+    units = [(i, c) for i in everything.by_index for c in COMBINATIONS if everything.explained(i)[c].rule is not None]
+    found = [
+        scored(everything, index, c, *other)
+        for index in RANDOM
+        for c in COMBINATIONS
+        for other in units
+        if other[0] != index
+    ]
+    assert len(found) > 800
+    assert np.mean([interval.lo <= 0.5 <= interval.hi for interval in found]) >= 0.95
+    assert np.mean([interval.value for interval in found]) == pytest.approx(0.5, abs=0.02)
+
+
+def scored(
+    everything: Everything, index: int, c: SignCombination, other: int, d: SignCombination
+) -> statistics.Interval:
+    """The rule of another unit on the items of this one."""
+    items = item_sets(everything.explainer.evidence(NeuronId(0, index)), c, Split.TEST)
+    rule = everything.rule(other, d)
+    positive, negative = (everything.predict(rule, windows) for windows in (items.positive, items.negative[N0]))
+    return statistics.auroc_interval(positive, negative)

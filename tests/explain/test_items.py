@@ -191,7 +191,7 @@ def test_without_traces_each_set_says_why_it_is_missing() -> None:
     assert set(causal.negative) == {N0, N1}
     assert set(causal.missing) == set(FURTHER)
     assert set(full.missing) == {N0, N1, *FURTHER}
-    assert all("neuronagent trace" in reason for reason in (*causal.missing.values(), *full.missing.values()))
+    assert all("the model was not run" in reason for reason in (*causal.missing.values(), *full.missing.values()))
     assert full.positive == causal.positive != ()
     assert fuzzing_items(bare, PP, Split.TEST, np.zeros(60, np.int64)) == ((), ())
     assert simulation_items(bare, PP, Split.TEST) is None

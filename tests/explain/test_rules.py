@@ -11,7 +11,7 @@ import pytest
 from neuronagent.domain import COMBINATIONS, NeuronId, Split
 from neuronagent.explain.background import positions_of
 from neuronagent.explain.decision_list import MAX_RULES
-from neuronagent.explain.rules import NeuronRules, RuleExplanation, phrase
+from neuronagent.explain.rules import RuleExplanation, phrase
 from tests.explain.planted_units import PM, PP, Everything
 
 UNITS = pytest.mark.parametrize("index", range(5), ids=lambda index: f"0.{index}")

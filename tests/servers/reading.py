@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 
 from neuronagent.explain import prompts
@@ -35,6 +36,15 @@ def reading(write: Writing | None = None, *, before: Before | None = None) -> An
     """What such a server answers; `before` may answer a request in its own way."""
 
     def chat(body: Body, number: int) -> Response:
+        response = answered(body, number)
+        if response.status != 200:
+            return response
+        said = json.loads(response.content)
+        length = sum(len(str(message["content"])) for message in body["messages"])
+        usage = {"prompt_tokens": length // 4, "completion_tokens": 1, "total_tokens": length // 4 + 1}
+        return replace(response, content=json.dumps(said | {"usage": usage}).encode())
+
+    def answered(body: Body, number: int) -> Response:
         special = before(body, number) if before else None
         if special is not None:
             return special

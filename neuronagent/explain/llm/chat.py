@@ -13,6 +13,7 @@ from neuronagent.explain.judging import Status
 from neuronagent.explain.llm.items import CHAT, Request
 from neuronagent.explain.prompts import Message
 
+_LEAST = 1e-12
 _LONGEST = 200_000
 """Characters of an answer that are looked at."""
 
@@ -22,8 +23,9 @@ class Dialect:
     """What a server takes and really heeds.
 
     `limit`: its name for the longest answer; `temperature`: whether it may be set; `system`: whether the model's chat
-    template knows such a message; `schema`: whether a JSON schema binds the answer; `sampling`: whether temperatures need `do_sample` in a `generation_config` (transformers serve);
-    `thinking`: tokens that it needs for thoughts before it answers.
+    template knows such a message; `schema`: whether a JSON schema binds the answer; `sampling`: whether temperatures
+    need `do_sample` in a `generation_config` (transformers serve); `thinking`: tokens that it needs for thoughts before
+    it answers.
     """
 
     limit: str = "max_completion_tokens"
@@ -111,7 +113,7 @@ def _top_logprobs(logprobs: object) -> list[tuple[str, float]]:
     found: list[tuple[str, float]] = []
     for entry in listed[:100] if isinstance(listed, list) else []:
         if isinstance(entry, dict) and isinstance(entry.get("token"), str) and is_number(entry.get("logprob")):
-            found.append((entry["token"][:100], float(entry["logprob"])))
+            found.append((entry["token"][:100], min(0.0, float(entry["logprob"]))))
     return found
 
 
@@ -123,14 +125,16 @@ def is_number(value: object) -> bool:
 def label_probabilities(kept: Mapping[str, Any], labels: Sequence[str]) -> tuple[float, ...] | None:
     """The probability of each label among themselves, from the likely first tokens; None if none of them is there.
 
-    Spaces and case of a token do not matter. A label that is not listed is at most as likely as the last one that
-    is, and is taken to be so: P(yes) then still ranks answers in which "No" was too unlikely to be listed.
+    Spaces and case of a token do not matter. A label that is not listed is at most as likely as the last one that is,
+    and as all together that are not, and is taken to be so: P(yes) then still ranks answers in which "No" was too
+    unlikely to be listed.
     """
     top = kept.get("top") or []
     found = [sum(math.exp(lp) for token, lp in top if token.strip().lower() == label.lower()) for label in labels]
     if not any(found):
         return None
-    floor = math.exp(min(lp for _, lp in top))
+    listed = [math.exp(lp) for _, lp in top]
+    floor = max(_LEAST, min(*listed, 1 - sum(listed)))
     filled = [value or floor for value in found]
     return tuple(value / sum(filled) for value in filled)
 

@@ -34,6 +34,8 @@ _CONNECT_SECONDS = 10.0
 _RETRIES = 4
 _FIRST_RETRIES = 2
 _LARGEST_BODY = 16 * 2**20
+_LARGEST_PACKED = 2**18
+"""Of a compressed body, which was not asked for: it can be a thousand times as large unpacked."""
 _PASSING = (408, 409, 429)
 """Statuses below 500 that were repeated and may be over next time."""
 
@@ -163,14 +165,14 @@ def _connect(server: Server, deadline: float, retries: int) -> openai.AsyncOpenA
     class Bounded(httpx2.AsyncByteStream):
         """A body that breaks off when it becomes too long."""
 
-        def __init__(self, inner: httpx2.AsyncByteStream) -> None:
-            self._inner = inner
+        def __init__(self, inner: httpx2.AsyncByteStream, most: int) -> None:
+            self._inner, self._most = inner, most
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             size = 0
             async for piece in self._inner:
                 size += len(piece)
-                if size > _LARGEST_BODY:
+                if size > self._most:
                     raise httpx2.ReadError("the answer is too long")
                 yield piece
 
@@ -178,7 +180,8 @@ def _connect(server: Server, deadline: float, retries: int) -> openai.AsyncOpenA
             await self._inner.aclose()
 
     async def bound(response: httpx2.Response) -> None:
-        response.stream = Bounded(cast("httpx2.AsyncByteStream", response.stream))
+        most = _LARGEST_PACKED if response.headers.get("content-encoding") else _LARGEST_BODY
+        response.stream = Bounded(cast("httpx2.AsyncByteStream", response.stream), most)
 
     timeout = httpx2.Timeout(deadline, connect=min(_CONNECT_SECONDS, deadline))
     transport = httpx2.AsyncClient(timeout=timeout, event_hooks={"response": [bound]})

@@ -31,22 +31,19 @@ def confidence_draws(
     variance = newcombe_variance(_GRID, *sizes, ties)
     # z of θ grows with θ; both ends have no variance and are beyond every z, or are the estimate itself.
     ends = np.where(value == _GRID, 0.0, np.copysign(np.inf, _GRID - value))
-    z = np.divide(_GRID - value, np.sqrt(variance), out=ends, where=variance > 0)
-    return np.interp(_normal_order(drawn, generator), np.clip(z, -1e6, 1e6), _GRID)
-
-
-def _normal_order(drawn: Array, generator: np.random.Generator) -> Array:
-    """Standard normal quantiles in the order of `drawn`; equal draws share the mean of their ranks."""
-    n = len(drawn)
-    scores = _normal_scores(n)
+    z = np.clip(np.divide(_GRID - value, np.sqrt(variance), out=ends, where=variance > 0), -1e6, 1e6)
+    normal = _normal_scores(len(drawn))
     if np.ptp(drawn) <= _UNMOVED:
-        return generator.permutation(scores)
-    ordered = np.sort(drawn)
-    ranks = (np.searchsorted(ordered, drawn, side="left") + np.searchsorted(ordered, drawn, side="right") - 1) / 2
-    return np.interp(ranks, np.arange(n), scores)
+        return np.interp(generator.permutation(normal), z, _GRID)
+    # Equal draws, of which there are many, share the mean of their ranks.
+    _, place, counts = np.unique(drawn, return_inverse=True, return_counts=True)
+    ends_of_runs = np.cumsum(counts)
+    twice_rank = 2 * ends_of_runs - counts - 1
+    return np.interp((normal[twice_rank // 2] + normal[(twice_rank + 1) // 2]) / 2, z, _GRID)[place]
 
 
 @lru_cache(maxsize=4)
 def _normal_scores(n: int) -> Array:
+    """Standard normal quantiles of n evenly spaced probabilities."""
     normal = NormalDist()
     return np.array([normal.inv_cdf((i + 0.5) / n) for i in range(n)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from neuronagent.explain import draft as drafting
 from neuronagent.explain.brief import Brief
@@ -130,24 +131,24 @@ def connected(options: LLMOptions, target: str | None) -> Generator[Connection]:
             writer = asker(options.base_url, options.drafter)
             drafter = Drafter(Completer(writer, probe_chat(writer)), options.candidates)
         if options.judge_model.startswith(LOCAL):
-            judge: RunJudge = _local_judge(options.judge_model.removeprefix(LOCAL), stop.is_set)
+            judge: RunJudge = _local_judge(options.judge_model.removeprefix(LOCAL), counted, stop.is_set)
         else:
             reader = asker(options.judge_url or options.base_url, options.judge_model)
             judge = server_judge(reader, probe(reader))
         yield Connection(judge=judge, drafter=drafter, ledger=ledger, priced=options.prices is not None)
 
 
-def _local_judge(name: str, stopped: Callable[[], bool]) -> LocalJudge:
+def _local_judge(name: str, cache: Cache, stopped: Callable[[], bool]) -> LocalJudge:
+    """A judge in this process, named by its folder and its weights: two folders of one name are two judges."""
     from neuronagent.models.label_model import LabelModel
 
     model = LabelModel.open(name)
-    return LocalJudge(model, model.name, stopped=stopped)
+    called = f"{Path(model.name).name} {model.weights_hash[:12]}"
+    return LocalJudge(model, called, cache=cache, stopped=stopped)
 
 
 def _counter(model: str) -> TokenCounter | None:
     """The model's own tokenizer, if it is on this machine: only then are previews exact."""
-    from pathlib import Path
-
     if not Path(model).expanduser().is_dir():
         return None  # a name on a server: whether a tokenizer of that name would be the same is not known
     from neuronagent.models.chat_tokens import chat_counter

@@ -132,6 +132,17 @@ def test_a_label_that_is_too_unlikely_to_be_listed_still_leaves_a_rank() -> None
     assert 1 > sure.values[0] > less.values[0] > 0.5
 
 
+def test_a_label_that_stands_alone_is_as_likely_as_the_server_says() -> None:
+    answer = ask_chat(says("Yes", top={"Yes": math.log(0.9)}), LOGPROBS, detection(1))
+    assert answer.values == pytest.approx((0.9,))
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308, 5.0, 0.0])
+def test_impossible_log_probabilities_give_a_probability_or_none(value: float) -> None:
+    answer = ask_chat(says("Yes", top={"Yes": value}), LOGPROBS, detection(1))
+    assert answer.status is Status.PARSE_ERROR or 0 <= answer.values[0] <= 1
+
+
 def test_log_probabilities_of_letters_give_a_share_for_each_explanation() -> None:
     answer = ask_chat(says("B", top={"A": math.log(0.1), "B": math.log(0.6), "C": math.log(0.3)}), LOGPROBS, WHICH)
     assert answer.values == pytest.approx((0.1, 0.6, 0.3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 
 import pytest
@@ -119,6 +120,15 @@ def test_a_body_without_end_is_cut_off() -> None:
     with Scripted(in_turn([Response(content=b'"' + b"x" * 20_000_000 + b'"')])) as server:
         reply = post(server, retries=0)
         assert (reply.status, "too long" in reply.problem) == (Status.HTTP_ERROR, True)
+
+
+def test_a_compressed_body_cannot_grow_without_end() -> None:
+    bomb = Response(content=gzip.compress(b"0" * 2**28, 9), headers={"Content-Encoding": "gzip"})
+    assert len(bomb.content) > 2**18
+    with Scripted(in_turn([bomb])) as server:
+        reply = post(server, retries=0)
+        assert (reply.status, "too long" in reply.problem) == (Status.HTTP_ERROR, True)
+        assert server.requests[0].headers["accept-encoding"] == "identity"
 
 
 def test_a_content_filter_is_a_refusal_whichever_way_it_is_told() -> None:

@@ -1,0 +1,104 @@
+"""`neuronagent explanations`: what was said of a neuron, and texts of people."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.cli.test_errors import refused
+
+
+@pytest.fixture
+def db(planted_db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the planted index, meant by every command."""
+    copy = Path(shutil.copy(planted_db, tmp_path / "planted.db"))
+    monkeypatch.setenv("NEURONAGENT_DB", str(copy))
+    return copy
+
+
+@pytest.mark.usefixtures("db")
+def test_a_persons_text_is_listed_with_its_author_beside_the_rules(cli: Cli) -> None:
+    assert cli("explain", "0.4", "--no-trace").code == 0
+    added = cli("explanations", "add", "0.4", "gate+_in+", "The word [red]apple[/red].", "--author", "Ada")
+    assert added.code == 0, added.err
+    assert "gate+ in+: stored" in added.out
+    assert "neuronagent score" in added.err
+    out = cli("explanations", "0.4").out
+    assert "human Ada" in out
+    assert "may have seen the test items · not scored" in out
+    assert "The word [red]apple[/red]." in out
+    assert "(rule)" in out
+    assert out == cli("explanations", "list", "0.4").out
+
+
+@pytest.mark.usefixtures("db")
+def test_a_replaced_text_is_shown_on_request(cli: Cli) -> None:
+    for said in ("First.", "Second.", "Second."):
+        cli("explanations", "add", "0.4", "++", said, "--author", "Ada")
+    assert "First." not in cli("explanations", "0.4").out
+    everything = cli("explanations", "--all", "0.4")
+    assert "replaced by" in everything.out
+    assert everything.out.count("Second.") == 1
+    view = cli("explanations", "0.4", "--all", "--json").json
+    assert [e["text"] for e in view["explanations"]] == ["First.", "Second."]
+    assert view["explanations"][0]["superseded_by"] == view["explanations"][1]["id"]
+
+
+@pytest.mark.usefixtures("db")
+def test_adding_says_in_json_whether_it_is_new(cli: Cli) -> None:
+    add = ("explanations", "add", "0.4", "+-", "Commas.", "--author", "Ada", "--json")
+    first, again = cli(*add).json, cli(*add).json
+    assert first["new"]
+    assert not again["new"]
+    assert first["id"] == again["id"]
+
+
+@pytest.mark.usefixtures("db")
+def test_a_persons_text_stands_on_the_card_until_it_is_scored_as_something_else_that_was_said(cli: Cli) -> None:
+    cli("explanations", "add", "0.4", "++", "Commas.", "--author", "Ada")
+    out = cli("explain", "0.4", "--no-trace").out
+    assert "also human Ada: not scored" in out
+    assert "neuronagent explanations 0.4" in out
+
+
+def test_a_text_can_be_piped_in(db: Path) -> None:
+    add = ["explanations", "add", "0.1", "gate-_in-", "-", "--author", "Ada", "--db", str(db), "--json"]
+    command = [sys.executable, "-m", "neuronagent", *add]
+    ran = subprocess.run(command, input=b"two\nlines\n", capture_output=True, check=False, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["new"]
+    broken = subprocess.run(command, input=b"\xff\xfe", capture_output=True, check=False, timeout=60)
+    assert broken.returncode == 2
+    assert b"UTF-8" in broken.stderr
+
+
+@pytest.mark.usefixtures("db")
+def test_a_neuron_of_which_nothing_was_said(cli: Cli) -> None:
+    ran = cli("explanations", "1.3")
+    assert ran.code == 0
+    assert "nothing was said of it yet" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (("explanations",), 2, "NEURON"),
+        (("explanations", "nonsense"), 2, "not a neuron"),
+        (("explanations", "9.1"), 3, "layers: 0–1"),
+        (("explanations", "add", "9.1", "++", "x", "--author", "a"), 3, "layers: 0–1"),
+        (("explanations", "add", "0.1", "both", "x", "--author", "a"), 2, "allowed: gate+_in+"),
+        (("explanations", "add", "0.1", "++", "x"), 2, "--author"),
+        (("explanations", "add", "0.1", "++", " ", "--author", "a"), 2, "empty"),
+        (("explanations", "add", "0.1", "++", "x" * 2001, "--author", "a"), 2, "2,000"),
+        (("explanations", "add", "0.1", "++", "\x1b[2J", "--author", "a"), 2, "U+001B"),
+    ],
+)
+@pytest.mark.usefixtures("db")
+def test_what_cannot_be_meant_is_refused(cli: Cli, arguments: tuple[str, ...], code: int, word: str) -> None:
+    refused(cli(*arguments), code, word)
