@@ -2,6 +2,7 @@
 # make test    everything that CI runs on the code: format, lint, types, layers, tests
 # make test-slow  tests that take longer: a real Ray cluster
 # make bench   measure speed and memory; prints tables, asserts nothing
+# make bench-llm LLM=name [JUDGE=name]  explain published neurons with a language model (OPENAI_BASE_URL, OPENAI_API_KEY)
 
 PYTHON ?= python3
 VENV   := .venv
@@ -9,7 +10,7 @@ BIN    := $(VENV)/bin
 # Waiting threads sleep instead of spinning: on a machine that is shared, spinning makes everything slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test format lint types layers unit test-slow bench clean
+.PHONY: setup demo test format lint types layers unit test-slow bench bench-llm clean
 
 setup: $(VENV)/.installed
 
@@ -45,6 +46,9 @@ test-slow: setup
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks
+
+bench-llm: setup
+	$(BIN)/python -m tests.benchmarks.llm $(if $(LLM),--llm $(LLM)) $(if $(JUDGE),--judge $(JUDGE))
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

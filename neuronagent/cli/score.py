@@ -50,7 +50,7 @@ def command(
 ) -> None:
     """Have a judge score the stored explanations of neurons: of people, assistants and models, and the rules' words.
 
-    Nothing is written anew. What this judge has scored already is shown as it is.
+    No text is written by a model. What this judge has scored already is shown as it is.
     """
     check_tracing(model, trace)
     wanted = read_neurons(neurons)
@@ -80,6 +80,8 @@ def command(
         for line in lines(expected):
             say(line)
         agreed(expected, yes=yes or len(wanted) <= FEW)
+        for neuron in wanted:  # what it says of itself is what a text is compared with
+            index.explain(neuron)
         done: list[NeuronId] = []
         try:
             with terminal_progress() as progress:
@@ -87,9 +89,9 @@ def command(
                     index, wanted, options, progress, explanation_id=explanation, told=done.append
                 )  # fmt: skip
         except (LLMError, BudgetError):
-            _print(index, done, json, db)
+            _print(index, done, explanation, json, db)
             raise
-        _print(index, wanted, json, db)
+        _print(index, wanted, explanation, json, db)
         say(spent(campaign))
 
 
@@ -102,12 +104,14 @@ def _check_owner(index: Index, explanation: int, neurons: Sequence[NeuronId]) ->
         raise UsageError(f"explanation {explanation} is of {owner}, not of {neurons[0]}", remedy=f"name {owner}")
 
 
-def _print(index: Index, neurons: Sequence[NeuronId], json: bool, db: str | None) -> None:
-    """The scores of each neuron, by the judge that was asked last."""
+def _print(index: Index, neurons: Sequence[NeuronId], explanation: int | None, json: bool, db: str | None) -> None:
+    """The scores of each neuron, by the judge that was asked last; `explanation` before others of its combination."""
     from neuronagent.cli.explain_card import print_scores
 
     views = [index.explain(neuron) for neuron in neurons]
-    if json:
+    for own in (own for view in views for own in view["combinations"].values()):
+        own.update(next((o for o in own.get("others", ()) if o["explanation"]["id"] == explanation), {}))
+    if json and views:
         print_json(views[0] if len(views) == 1 else views)
         return
     for view in views:

@@ -12,6 +12,7 @@ from neuronagent.domain import NeuronId, Split
 from neuronagent.service.explain import ensure_explained
 from neuronagent.service.lookup import Index
 from neuronagent.service.progress import Progress, Silent
+from neuronagent.service.tracing import trace
 from neuronagent.settings import data_folder
 
 MODEL = Path(__file__).resolve().parent.parent / "demo" / "stdlib-4m"
@@ -36,6 +37,8 @@ def run_demo(db: str | None = None, progress: Progress | None = None, *, tokens:
     build_index(BuildOptions(model=str(MODEL), text=SOURCE, db=target, token_budget=tokens, device="cpu"), progress)
     with Index(target) as index:
         chosen = choose(index, progress)
+        trace(target, str(MODEL), chosen, progress=progress, device="cpu")
+        index.explainer.forget(chosen)
         for neuron in chosen:
             ensure_explained(index.explainer, target, neuron)
     return [str(neuron) for neuron in chosen]

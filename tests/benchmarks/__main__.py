@@ -1,7 +1,7 @@
 """`make bench`: how long what users wait for takes, and what building an index costs beside a bare forward pass.
 
     python -m tests.benchmarks            # everything, some 15 minutes on two cores
-    python -m tests.benchmarks recorder   # commands, recorder, build, growth, weights, neighbours, database or tracing
+    python -m tests.benchmarks recorder   # or commands, build, growth, weights, neighbours, database, tracing, batch
 
 Whole processes are timed as a shell would, medians of several runs; ratios are measured side by side in one run.
 Nothing is asserted: machines differ. The table goes to stdout and `bench.json` beside it holds the numbers.
@@ -148,7 +148,7 @@ def batch(folder: Path) -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    part.__name__: part for part in (commands, recorder, build, growth, weights, neighbours, database, tracing)
+    part.__name__: part for part in (commands, recorder, build, growth, weights, neighbours, database, tracing, batch)
 }
 
 

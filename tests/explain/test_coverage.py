@@ -20,6 +20,7 @@ from neuronagent.explain.statistics import (
     Array,
     Interval,
     Line,
+    PrecisionRecall,
     Tokens,
     auprc,
     auroc_interval,
@@ -86,6 +87,42 @@ def test_balanced_accuracy_is_covered_as_claimed_whatever_both_rates_are() -> No
     assert min(covered) >= 0.92
 
 
+def precision_rates(truth: float) -> tuple[float, float]:
+    recall = 0.8
+    return recall, recall * (1 - truth) / truth / NEGATIVES_TO_ONE
+
+
+def f1_rates(truth: float) -> tuple[float, float]:
+    recall = (1 + truth) / 2
+    return recall, (recall * (2 / truth - 1) - 1) / NEGATIVES_TO_ONE
+
+
+@cache
+def judged(hits: int, alarms: int) -> PrecisionRecall:
+    fired = [k < hits for k in range(N)] + [k < alarms for k in range(N)]
+    return weighted_precision_recall(fired, LABELS, WEIGHTS, range(2 * N))
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [("precision", precision_rates), ("recall", lambda truth: (truth, 0.1)), ("f1", f1_rates)],
+)
+def test_precision_recall_and_f1_are_covered_at_the_base_rate(
+    name: str, rates: Callable[[float], tuple[float, float]]
+) -> None:
+    covered: list[float] = []
+    for truth in TRUTHS:
+        held, seen = 0.0, 0.0
+        for (hits, alarms), chance in chances(rates(truth)):
+            interval: Interval | None = getattr(judged(hits, alarms), name)
+            if interval is not None:
+                assert interval.hi - interval.lo > 1e-3
+                held, seen = held + chance * (interval.lo <= truth <= interval.hi), seen + chance
+        covered.append(held / seen)
+    assert 0.93 <= np.mean(covered) <= 0.97, covered
+    assert min(covered) >= 0.92, covered
+
+
 # ── what is simulated ────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -139,38 +176,6 @@ def lift_over_strongest(truth: float) -> Case:
         return lift(*own, {**others, "empty": EMPTY}, range(N), range(N), DRAWS).over_strongest
 
     return Case(truth=truth - max(controls), interval=interval)
-
-
-def fired(recall: float, alarm: float, g: np.random.Generator) -> Array:
-    return np.concatenate([g.random(N) < recall, g.random(N) < alarm]).astype(np.float64)
-
-
-def precision_of(truth: float) -> Case:
-    recall = 0.8
-    alarm = recall * (1 - truth) / truth / NEGATIVES_TO_ONE
-
-    def interval(g: np.random.Generator) -> Interval:
-        found = weighted_precision_recall(fired(recall, alarm, g), LABELS, WEIGHTS, range(2 * N)).precision
-        assert found is not None
-        return found
-
-    return Case(truth=truth, interval=interval)
-
-
-def recall_of(truth: float) -> Case:
-    return Case(
-        truth=truth,
-        interval=lambda g: weighted_precision_recall(fired(truth, 0.1, g), LABELS, WEIGHTS, range(2 * N)).recall,
-    )
-
-
-def f1_of(truth: float) -> Case:
-    recall = (1 + truth) / 2
-    alarm = (recall * (2 / truth - 1) - 1) / NEGATIVES_TO_ONE
-    return Case(
-        truth=truth,
-        interval=lambda g: weighted_precision_recall(fired(recall, alarm, g), LABELS, WEIGHTS, range(2 * N)).f1,
-    )
 
 
 @cache
@@ -270,9 +275,6 @@ METHODS: dict[str, Callable[[float], Case]] = {
     "lift over an empty text": lift_over_empty,
     "lift over one control": lift_over_one,
     "lift over the strongest": lift_over_strongest,
-    "recall": recall_of,
-    "precision": precision_of,
-    "F1": f1_of,
     "AUPRC": area_of,
     "correlation": correlation_of,
     "weighted correlation": weighted_correlation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
 import numpy as np
@@ -25,9 +26,10 @@ from neuronagent.explain.scorers.base_rate import (
 )
 from neuronagent.explain.scorers.cross_combination import PAIRWISE, WHICH, shares
 from neuronagent.explain.scorers.detection import AUROC, BALANCED_ACCURACY, STRONGEST, detection
+from neuronagent.explain.scorers.judged_base_rate import FALSE_POSITIVE_RATE, judged_base_rate
 from neuronagent.explain.subjects import EmptySubject, Subject
 from neuronagent.explain.verdict import TOKEN_LIST_CONTROL
-from neuronagent.layout import HISTOGRAM_EDGES
+from neuronagent.layout import HISTOGRAM_BINS, HISTOGRAM_EDGES
 from neuronagent.service.explain import Explainer
 from neuronagent.store.reader import IndexReader
 from tests.explain.scripted_subjects import Array, Scripted, reads_post, windows
@@ -528,3 +530,65 @@ def test_combinations_are_not_told_apart_only_if_neither_way_is_above_one_half(
 def test_the_explainer_reads_the_whole_test_split_when_it_is_small(explainer: Explainer) -> None:
     with IndexReader.open(world().db) as reader:
         assert len(explainer.test_positions) == int(reader.token_counts(Split.TEST).sum())
+
+
+# Base rate, judged
+
+
+def judged(
+    own: CombinationEvidence, explainer: Explainer, subject: Subject, neuron: NeuronId = NeuronId(0, 1)
+) -> dict[str, Score]:
+    random = explainer.evidence(neuron).random[Split.TEST][:30]
+    positive = spread(own.strong[Split.TEST], 20)
+    found = judged_base_rate(
+        subject, own, positive, random, split_tokens=explainer.test_tokens, split=Split.TEST, seed=0, judge="j"
+    )
+    assert all((s.negative_set, s.judge) == (CORPUS, "j") for s in found)
+    return {score.metric: score for score in found}
+
+
+def test_a_judge_that_always_says_yes_has_the_base_rate_for_precision(explainer: Explainer) -> None:
+    own = own_evidence(explainer)
+    found = judged(own, explainer, Scripted(lambda w: np.full(len(w), 0.9)))
+    share = own.strong_count(Split.TEST) / explainer.test_tokens
+    assert found[RECALL].value == pytest.approx(1.0)
+    assert found[PRECISION].value == pytest.approx(share)
+    assert found[F1].value == pytest.approx(2 * share / (1 + share))
+    assert found[FALSE_POSITIVE_RATE].value == 1.0
+    assert (found[AUPRC].value, found[AUPRC].reason) == (None, "it scores all windows alike")
+
+
+def test_without_a_false_positive_the_bound_is_told_and_not_a_precision_of_one(explainer: Explainer) -> None:
+    own = own_evidence(explainer)
+    found = judged(own, explainer, Scripted(lambda w: np.array([own.strength(x) is Strength.STRONG for x in w]) * 1.0))
+    rate, precision = found[FALSE_POSITIVE_RATE], found[PRECISION]
+    assert (rate.value, rate.lo) == (None, 0.0)
+    assert rate.hi is not None
+    assert rate.hi == pytest.approx(3 / rate.n_neg, rel=0.35)  # random windows of one text count as one
+    assert (precision.value, precision.hi) == (None, 1.0)
+    assert precision.lo is not None
+    assert 0 < precision.lo < 0.5
+    assert "no false positive among" in (precision.reason or "")
+    assert found[AUPRC].value == pytest.approx(1.0)
+
+
+def test_a_judged_base_rate_counts_failures_like_every_score(explainer: Explainer) -> None:
+    own = own_evidence(explainer)
+    silent = {w.text.text_id for w in own.strong[Split.TEST]}
+    found = judged(own, explainer, Scripted(lambda w: np.ones(len(w)), silent=silent))
+    assert all(score.value is None and "answers failed" in (score.reason or "") for score in found.values())
+
+
+def test_strong_windows_stand_for_their_half_octave(explainer: Explainer) -> None:
+    """Recall of what holds in one bin alone is the share of the corpus' strong tokens in it, and in those above it that
+    no window is of."""
+    checked = 0
+    for neuron, own in ((n, own) for n in LAYER_0 for own in explainer.evidence(n).combinations.values()):
+        present = sorted({magnitude_bin(w) for w in spread(own.strong[Split.TEST], 20)})
+        for low, high in itertools.pairwise([*present[1:], HISTOGRAM_BINS]):
+            subject = Scripted(lambda shown, b=low: np.array([magnitude_bin(w) == b for w in shown]) * 1.0)
+            recall = judged(own, explainer, subject, neuron)[RECALL].value
+            inside = sum(own.record.histogram[Split.TEST][low:high])
+            assert recall == pytest.approx(inside / own.strong_count(Split.TEST))
+            checked += 1
+    assert checked >= 5

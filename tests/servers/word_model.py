@@ -3,7 +3,7 @@
 As a writer it names the tokens that it saw marked most often in a combination. As a judge it says yes where the marked
 token is named, in backquotes, in the explanation, or where the explanation is one of the planted concepts, which it
 knows by heart: it passes the check of judges. What it says is thus reasonable for neurons that fire on single tokens
-and foreseeable. One that is `careless` says yes to everything.
+and foreseeable. Under the name `CARELESS` it says yes to everything.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from neuronagent.explain.prompts import passage, quoted
 from tests.servers.scripted import Body, Response, Scripted, says
 
 SUMMARY = "A neuron that answers to single words."
+CARELESS = "careless"
 _NAMED = 3
 
 
-def word_model(*, careless: bool = False) -> Scripted:
+def word_model() -> Scripted:
     """The server; use it in a `with` block."""
-    return Scripted(lambda body, _number: _answer(body, careless))
+    return Scripted(_answer)
 
 
-def _answer(body: Body, careless: bool) -> Response:
+def _answer(body: Body, _number: int) -> Response:
+    careless = body["model"] == CARELESS
     said = str(body["messages"][-1]["content"])
     if "neuron_summary" in said:
         return says(_draft(said))

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from neuronagent.domain import COMBINATIONS, Explanation, NeuronId, Score, ScoreControl, Split
 from neuronagent.errors import NotFoundError, StorageError
 from neuronagent.store.engine import open_writer
-from neuronagent.store.explanations import add_explanation, add_score, add_scores, next_reading
+from neuronagent.store.explanations import Scored, add_explanation, add_score, add_scored, add_scores, next_reading
 from neuronagent.store.reader import IndexReader
 from tests.store.made_index import Made
 
@@ -113,6 +113,31 @@ def test_a_score_comes_back_with_its_controls(writer: Engine, reader: IndexReade
     assert [one.score for one in stored] == [score, failed]
     assert [(one.tau, one.protocol_version) for one in stored] == [(0.25, "imported-v1")] * 2
     assert [one.reading for one in stored] == [1, None]
+
+
+def test_explanations_with_their_scores_are_stored_together_or_not_at_all(writer: Engine, reader: IndexReader) -> None:
+    def control(kind: str) -> ScoreControl:
+        return ScoreControl(kind=kind, value=0.5, lift=0.3, lift_lo=0.2, lift_hi=0.4)
+
+    scores = [replace(TEST, negative_set=f"N{i}", controls=(control(f"a{i}"), control(f"b{i}"))) for i in range(30)]
+    one = Scored(explanation=ONE, scores=scores, tau=0.25)
+    none = Scored(explanation=replace(ONE, combination=COMBINATIONS[0]), scores=[], tau=None)
+    nowhere = Scored(explanation=replace(ONE, neuron=NeuronId(5, 5)), scores=[TEST], tau=None)
+    with pytest.raises(NotFoundError):
+        add_scored(writer, [one, none, nowhere], protocol_version="1")
+    assert reader.explanations(NEURON) == []
+    first, second = add_scored(writer, [one, none], protocol_version="1")
+    assert [stored.id for stored in reader.explanations(NEURON)] == [first, second]
+    assert [stored.score for stored in reader.scores(first)] == scores
+    assert {(stored.tau, stored.reading) for stored in reader.scores(first)} == {(0.25, 1)}
+    assert reader.scores(second) == []
+
+
+def test_of_two_equal_scores_stored_together_the_later_one_counts(writer: Engine, reader: IndexReader) -> None:
+    number = add_explanation(writer, ONE)
+    ids = add_scores(writer, number, [TEST, SELECT, replace(TEST, value=0.75)], protocol_version="1")
+    assert [stored.id for stored in reader.scores(number)] == ids[1:]
+    assert reader.scores(number, superseded=True)[0].superseded_by == ids[2]
 
 
 def test_readings_of_test_are_counted_over_all_explanations_of_a_unit(writer: Engine, reader: IndexReader) -> None:

@@ -34,7 +34,7 @@ _CONNECT_SECONDS = 10.0
 _RETRIES = 4
 _FIRST_RETRIES = 2
 _LARGEST_BODY = 16 * 2**20
-_LARGEST_PACKED = 2**18
+_LARGEST_PACKED = 2**16
 """Of a compressed body, which was not asked for: it can be a thousand times as large unpacked."""
 _PASSING = (408, 409, 429)
 """Statuses below 500 that were repeated and may be over next time."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronagent.explain.statistics.common import Array, Interval, Labels, Texts, Values, column, normal_quantile
-from neuronagent.explain.statistics.rates import ratio, wilson
+from neuronagent.explain.statistics.rates import ratio, wilson_of_rare
 from neuronagent.explain.statistics.resampling import text_numbers
 
 
@@ -58,20 +58,22 @@ def weighted_precision_recall(
     """Precision, recall and F1 of `score ≥ threshold`, each item counted with its weight.
 
     A weight is the number of corpus tokens that the item stands for, so that precision is that of the corpus and not
-    that of a sample with as many positives as negatives. Recall R and the false positive rate F have Wilson intervals
-    at the effective number of texts of their side; with k negatives of the corpus to one positive
+    that of a sample with as many positives as negatives. Recall R and the false positive rate F have the intervals of
+    `wilson_of_rare` at the effective number of texts of their side; with k negatives of the corpus to one positive
 
         precision = 1/(1 + k·F/R),   F1 = 2/(1 + (1 + k·F)/R),
 
     whose ratios have the limits of Donner and Zou (2012, MOVER for ratios). With no false positive among n negatives F
     is at most 3/n (Hanley and Lippman-Hand 1983), n the effective number of texts.
 
-    Measured coverage of 95 % at 20 and 20 (4,000 simulations of each of R .3–.95 and F .01–.5), mean and least:
+    Exact coverage of 95 % at 20 and 20, over R .3–.95 and F .003–.5 where the true value is .45–.96, mean and least
+    (k = 99: hardly any false positive can be seen at all), and of the bootstrap, from 300 simulations:
 
         k                           1            9            99
-        precision, this interval    .954 .941    .952 .941    .953 .937
+        precision, this interval    .952 .940    .973 .946    .994 .983
+        precision, Wilson alone                  .946 .912
         precision, bootstrap                     .942 .920
-        F1, this interval           .950 .931    .951 .926    .950 .915
+        F1, this interval           .953 .926    .957 .939    .987 .982
         F1, bootstrap                            .920 .893
 
     Raises:
@@ -83,8 +85,8 @@ def weighted_precision_recall(
         float(weight[side].sum()) for side in (label, ~label, predicted & label, predicted & ~label)
     )
     n_pos, n_neg = (effective_size(weight[side], _chosen(texts, side)) for side in (label, ~label))
-    recall = wilson(min(hit / total, 1.0) * n_pos, n_pos, level)
-    alarm = wilson(min(wrong / others, 1.0) * n_neg, n_neg, level)
+    recall = wilson_of_rare(min(hit / total, 1.0) * n_pos, n_pos, level)
+    alarm = wilson_of_rare(min(wrong / others, 1.0) * n_neg, n_neg, level)
     k = others / total
     base = Interval(1 + k * alarm.value, 1 + k * alarm.lo, 1 + k * alarm.hi)
     return PrecisionRecall(
@@ -97,7 +99,8 @@ def weighted_precision_recall(
 
 def _falling(interval: Interval, by: Callable[[float], float]) -> Interval:
     """The interval of a falling function of what has `interval`."""
-    return Interval(by(interval.value), by(interval.hi), by(interval.lo))
+    value = by(interval.value)
+    return Interval(value, max(0.0, min(value, by(interval.hi))), min(1.0, max(value, by(interval.lo))))
 
 
 def _chosen(texts: Texts, side: NDArray[np.bool_]) -> list[Hashable]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -31,6 +32,30 @@ def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
     return Interval(rate, max(0.0, min(centre - half, rate)), min(1.0, max(centre + half, rate)))
+
+
+_RARE = 1
+
+
+def wilson_of_rare(successes: float, n: float, level: float = 0.95) -> Interval:
+    """`wilson`, but with one success the lower limit is at most that of a Poisson count, and likewise with one failure
+    (Brown, Cai and DasGupta 2001): of a rate of .005 Wilson's interval at n = 20 covers .91, since one success already
+    rules it out.
+
+    The limit is χ²(2x)/2n at (1 − level), by Wilson and Hilferty (1931), since counts of weighted items are not whole.
+
+    Raises:
+        ValueError: as for `wilson`.
+    """
+    plain, z = wilson(successes, n, level), NormalDist().inv_cdf(level)
+
+    def least(count: float) -> float:
+        return count * max(0.0, 1 - 1 / (9 * count) - z / (3 * math.sqrt(count))) ** 3 / n
+
+    failures = n - successes
+    lo = min(plain.lo, least(successes)) if 0 < successes <= _RARE else plain.lo
+    hi = max(plain.hi, 1 - least(failures)) if 0 < failures <= _RARE else plain.hi
+    return Interval(plain.value, lo, min(1.0, hi))
 
 
 def exact_binomial(successes: int, n: int, level: float = 0.95) -> Interval:

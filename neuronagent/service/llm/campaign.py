@@ -207,11 +207,9 @@ class _Run:
             which = f"explanation {explanation_id}" if explanation_id is not None else "explanation to score"
             raise NotFoundError(f"{neuron} has no {which}", remedy=f"neuronagent explanations {neuron}")
         protocol, done = protocol_of(self.units, neuron, self.plan), False
-        said = {c: Said(text=rule_words(own, self.units), rule=own.rule) for c, own in self.units.said(neuron).items()}
         for explanation, scores in wanted:
-            c = explanation.explanation.combination
-            if c in said and not self._judged(scores, protocol):
-                texts = said | {c: Said(text=judged_text(explanation))}
+            c, texts = explanation.explanation.combination, beside(explanation, stored, self.units)
+            if c in texts and not self._judged(scores, protocol):
                 self.progress.start(f"{neuron} {c.value}: scoring {explanation.id}", 0, "answers")
                 found = judged(self.units, neuron, texts, self.judge, self.plan, only=(c,), told=self._told)
                 self._add(explanation.id, neuron, c, found[c], protocol)
@@ -314,6 +312,26 @@ class _Run:
 def rule_words(said: Said, units: Units) -> str:
     """What a judge reads of a rule: its conditions, without the numbers that stand beside them for people."""
     return said.text if said.rule is None else f"Fires {said.rule.label(units.shapes)}."
+
+
+def beside(
+    explanation: StoredExplanation, stored: Sequence[tuple[StoredExplanation, object]], units: Units
+) -> dict[SignCombination, Said]:
+    """The texts that an explanation is scored among: those of the same writer for the neuron's other combinations, and
+    the rules' where there are none. Combinations with too few examples are left out."""
+    neuron = explanation.explanation.neuron
+    said = {c: Said(text=rule_words(own, units), rule=own.rule) for c, own in units.said(neuron).items()}
+    for other, _ in stored:
+        c = other.explanation.combination
+        if c in said and _writer(other) == _writer(explanation):
+            said[c] = Said(text=judged_text(other))
+    if explanation.explanation.combination in said:
+        said[explanation.explanation.combination] = Said(text=judged_text(explanation))
+    return said
+
+
+def _writer(stored: StoredExplanation) -> tuple[str, str | None, str]:
+    return stored.explanation.source, stored.author, stored.explanation.model
 
 
 def judged_text(stored: StoredExplanation) -> str:

@@ -7,18 +7,18 @@ a draft may have. Completions are bounded by what is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from neuronagent.domain import NeuronId, SignCombination
+from neuronagent.domain import NeuronId
 from neuronagent.explain.draft_answer import LONGEST_TEXT
 from neuronagent.explain.judge_check import check_questions
 from neuronagent.explain.judging import Question
 from neuronagent.explain.llm.budget import Preview as Cost
 from neuronagent.explain.subjects import Answers
 from neuronagent.service.llm.asking import choices, noted
-from neuronagent.service.llm.campaign import Units, judged_text, plan_for, rule_words, units_of
+from neuronagent.service.llm.campaign import Units, beside, plan_for, rule_words, units_of
 from neuronagent.service.llm.connect import Connection, connected
 from neuronagent.service.llm.options import LLMOptions
 from neuronagent.service.lookup import Index
@@ -118,11 +118,10 @@ def _note_stored(
     explanation_id: int | None,
 ) -> None:
     """Note all that will be asked about the stored texts of a neuron."""
-    said = {c: Said(text=rule_words(own, units), rule=own.rule) for c, own in units.said(neuron).items()}
-    for explanation, _ in index.explanations(neuron):
-        c: SignCombination = explanation.explanation.combination
-        if c in said and explanation_id in (None, explanation.id):
-            texts: Mapping[SignCombination, Said] = said | {c: Said(text=judged_text(explanation))}
+    stored = index.explanations(neuron)
+    for explanation, _ in stored:
+        c, texts = explanation.explanation.combination, beside(explanation, stored, units)
+        if c in texts and explanation_id in (None, explanation.id):
             _take(answers, noted(units, neuron, texts, connection.judge.name, plan, only=(c,)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import socket
 
 import pytest
@@ -123,9 +124,8 @@ def test_a_body_without_end_is_cut_off() -> None:
 
 
 def test_a_compressed_body_cannot_grow_without_end() -> None:
-    bomb = Response(content=gzip.compress(b"0" * 2**28, 9), headers={"Content-Encoding": "gzip"})
-    assert len(bomb.content) > 2**18
-    with Scripted(in_turn([bomb])) as server:
+    packed = gzip.compress(random.Random(0).randbytes(2**17), 1)
+    with Scripted(in_turn([Response(content=packed, headers={"Content-Encoding": "gzip"})])) as server:
         reply = post(server, retries=0)
         assert (reply.status, "too long" in reply.problem) == (Status.HTTP_ERROR, True)
         assert server.requests[0].headers["accept-encoding"] == "identity"
