@@ -97,13 +97,13 @@ def _notes(first: BatchReport, reports: Mapping[str, BatchReport], campaign: Cam
         pairs = [f"{n} {_pair(a, b)}" for n, a, b in first.not_told_apart[:_NAMED]]
         more = len(first.not_told_apart) - len(pairs)
         lines.append(f"Not told apart: {'; '.join(pairs)}{f'; and {more:,} more (--json)' if more else ''}.")
-    failures: dict[str, list[str]] = {}
+    failed: dict[str, list[str]] = {}
     for report in reports.values():
         for reason, those in report.failures.items():
-            failures.setdefault(reason, []).extend(map(str, those))
+            failed.setdefault(reason, []).extend(map(str, those))
     for neuron, reason in (campaign.failures if campaign else {}).items():
-        failures.setdefault(reason, []).append(neuron)
-    for reason, those in failures.items():
+        failed.setdefault(reason, []).append(neuron)
+    for reason, those in failed.items():
         shown = ", ".join(those[:_NAMED]) + (", …" if len(those) > _NAMED else "")
         lines.append(f"Failed: {len(those):,} neurons ({text.visible(shown)}): {text.visible(reason)}.")
     if campaign is not None:
@@ -125,6 +125,11 @@ def spent(campaign: CampaignReport) -> str:
         + (f"; without an answer: {text.visible(bad)}" if bad else "")
         + "."
     )
+
+
+def failures(campaign: CampaignReport) -> list[str]:
+    """The neurons that failed, a line each."""
+    return [f"failed: {text.visible(neuron)}: {text.visible(why)}" for neuron, why in campaign.failures.items()]
 
 
 def _pair(a: SignCombination, b: SignCombination) -> str:

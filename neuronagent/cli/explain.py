@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neuronagent.cli import llm_options as asked
-from neuronagent.cli.batch_table import JUDGED, RULE, batch_view, print_batch, spent
+from neuronagent.cli.batch_table import JUDGED, RULE, batch_view, failures, print_batch, spent
 from neuronagent.cli.choosing import FEW, Selection, read_neurons
 from neuronagent.cli.llm_preview import agreed, lines, show_preview
 from neuronagent.cli.options import Db, Json
@@ -117,7 +117,8 @@ class _Asked:
     def settle(self) -> None:
         """Say what it took, and fail where it failed."""
         if self.campaign is not None:
-            say(spent(self.campaign))
+            for line in (*failures(self.campaign), spent(self.campaign)):
+                say(line)
         if self.problem is not None:
             raise self.problem
 

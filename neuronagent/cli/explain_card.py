@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from neuronagent.cli import card, scores_card, text
-from neuronagent.cli.scores_card import GOOD, RULE
+from neuronagent.cli.score_cells import RULE, find
+from neuronagent.cli.scores_card import GOOD
 from neuronagent.domain import SignCombination
 from neuronagent.explain.scorers.base_rate import CORPUS, PRECISION
 
@@ -105,7 +106,7 @@ def _doubt(own: View) -> str:
     """What must be said beside a sentence: a verdict that is not good, or a rule that also holds nearly everywhere."""
     if own["verdict"] != GOOD:
         return f" ({own['verdict']})"
-    precision = scores_card.find(own["scores"], PRECISION, CORPUS)
+    precision = find(own["scores"], PRECISION, CORPUS)
     if precision is None or precision["value"] is None or precision["value"] >= _LOW_PRECISION:
         return ""
     return f" (but of the tokens of the corpus where that holds, it is strong at {text.percent(precision['value'])})"
@@ -130,7 +131,7 @@ def said_by(own: View) -> str:
     if not own["explanation"]:
         return str(own["verdict"])
     by = "" if own["explanation"]["source"] == RULE else f" ({writer(own['explanation'])})"
-    others = [f"{writer(o['explanation'])}: {o['verdict']}" for o in own.get("others", ())]
+    others = [f"{writer(o['explanation'])}: {o['verdict']}" for o in own["others"]]
     return label(own) + by + (f"\nalso {'; '.join(others)}" if others else "")
 
 

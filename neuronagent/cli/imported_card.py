@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from neuronagent.cli import card, scores_card, text
+from neuronagent.cli import card, explain_card, scores_card, text
 from neuronagent.domain import QUANTITIES, Quantity, SignCombination
 
 if TYPE_CHECKING:
@@ -34,10 +34,12 @@ def print_explanation(out: Console, view: View, shown: View, limit: int, db: str
     _heading(out, view)
     out.print()
     table = card.plain_table([("", "left"), ("tokens", "right"), ("what makes it fire", "wrap")])
+    if view["summary"]:
+        out.print(Text(text.label(str(view["summary"]))))
+        out.print()
     for name, own in view["combinations"].items():
-        said = own["explanation"]
-        label = text.label(str(said["label"] or said["text"])) if said else f"{own['verdict']}: {own['reason']}"
-        table.add_row(*card.cells(text.name(SignCombination(name)), text.percent(own["frequency"]), label))
+        said = explain_card.said_by(own) if own["explanation"] else f"{own['verdict']}: {own['reason']}"
+        table.add_row(*card.cells(text.name(SignCombination(name)), text.percent(own["frequency"]), said))
     out.print(table)
     out.print()
     scores_card.how_sure(out, view["combinations"], against="vs weak, same texts")
@@ -51,7 +53,8 @@ def print_explanation(out: Console, view: View, shown: View, limit: int, db: str
             _examples(out, SignCombination(name), "post", own["examples"]["post"], limit)
     _footer(out, view)
     neuron = view["neuron"]
-    card.next_commands(out, f"neuronagent show {neuron}", f"neuronagent explain {neuron} --json", db=db)
+    more = (f"neuronagent explanations {neuron}",) if any(o["others"] for o in view["combinations"].values()) else ()
+    card.next_commands(out, f"neuronagent show {neuron}", f"neuronagent explain {neuron} --json", *more, db=db)
 
 
 def print_search(out: Console, view: View, limit: int, db: str | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neuronagent.cli import llm_options as asked
-from neuronagent.cli.batch_table import spent
+from neuronagent.cli.batch_table import failures, spent
 from neuronagent.cli.choosing import FEW, read_neurons
 from neuronagent.cli.llm_preview import agreed, lines, show_preview
 from neuronagent.cli.options import Db, Json
@@ -92,7 +92,8 @@ def command(
             _print(index, done, explanation, json, db)
             raise
         _print(index, wanted, explanation, json, db)
-        say(spent(campaign))
+        for line in (*failures(campaign), spent(campaign)):
+            say(line)
 
 
 def _check_owner(index: Index, explanation: int, neurons: Sequence[NeuronId]) -> None:

@@ -6,34 +6,43 @@ a table with a column per combination; what has no value says why. A judge that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from neuronagent.cli import card, text
+from neuronagent.cli.score_cells import (
+    DAGGER,
+    FULL,
+    HARDER,
+    MARKED,
+    ORDER,
+    RULE,
+    SETS,
+    base_rate,
+    control_cell,
+    dagger,
+    find,
+    further,
+    harder,
+    headline,
+    score_cell,
+    stacked,
+)
 from neuronagent.domain import SignCombination
-from neuronagent.explain.items import N0, N1, N2, N3, SAME_TEXTS
-from neuronagent.explain.scorers.base_rate import CORPUS, PRECISION, RECALL
-from neuronagent.explain.scorers.detection import AUROC, STRONGEST
+from neuronagent.explain.items import N0, N1, SAME_TEXTS
+from neuronagent.explain.scorers.base_rate import CORPUS
+from neuronagent.explain.scorers.detection import AUROC
 from neuronagent.explain.scorers.fuzzing import FUZZING
-from neuronagent.explain.scorers.simulation import SIMULATION, SIMULATION_RANDOM
-from neuronagent.explain.verdict import TOKEN_LIST_CONTROL
+from neuronagent.explain.scorers.simulation import SIMULATION
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
 GOOD, BAD = "supported", "not supported"
-RULE = "rule"
-_DAGGER = "†"
-_HARDER = {N2: "same token", N3: "close text", SAME_TEXTS: "same text"}
-_FULL = {N0: "full view", N1: "full, others"}
-_MARKED, _OVER_LIST = "marked token", "over tokens"
-_SIMULATION = {SIMULATION: "simulation r", SIMULATION_RANDOM: "on random"}
-_ORDER = (PRECISION, RECALL, *_HARDER.values(), *_FULL.values(), _MARKED, *_SIMULATION.values(), _OVER_LIST)
 _NEEDED, _BLOCK = 70, 26
 """Columns that the scores need at least, and those of each block beside them."""
-_SETS = "sets"
-_BLOCKS = {CORPUS: "in the corpus", _SETS: "vs what looks alike"}
+_BLOCKS = {CORPUS: "in the corpus", SETS: "vs what looks alike"}
 _SHOWN_IN_ROW = {N0: "vs random", N1: "vs the others"}
 View = Mapping[str, Any]
 
@@ -89,7 +98,7 @@ def judges(combinations: Mapping[str, View]) -> list[str]:
     }
     said = {
         True: "which passed its check",
-        False: f"which FAILED its check: its scores ({_DAGGER}) are not to be trusted",
+        False: f"which FAILED its check: its scores ({DAGGER}) are not to be trusted",
         None: "which was not checked (neuronagent judge-check)",
     }
     return [f"Judged by {text.visible(judge)}, {said[fit]}." for judge, fit in found.items()]
@@ -104,12 +113,6 @@ def protocols(combinations: Mapping[str, View]) -> list[str]:
     return [f"protocol {text.visible(', '.join(named))}{again}"] if named else []
 
 
-def find(scores: Iterable[View], metric: str, negative_set: str, view: str = "causal") -> View | None:
-    """The score of that name."""
-    key = (metric, negative_set, view)
-    return next((s for s in scores if (s["metric"], s["negative_set"], s["view"]) == key), None)
-
-
 def _nothing(combinations: Mapping[str, View]) -> str:
     if any(own["explanation"] for own in combinations.values()):
         return "Nothing was scored yet: texts need a judge (neuronagent score)."
@@ -119,97 +122,28 @@ def _nothing(combinations: Mapping[str, View]) -> str:
 def _row(name: str, own: View, blocks: Sequence[str]) -> tuple[Text, ...]:
     from rich.text import Text
 
-    scores, mark = own["scores"], _mark(own)
-    first = _headline(scores)
+    scores, mark = own["scores"], dagger(own)
+    first = headline(scores)
     verdict = str(own["verdict"])
     if own["mass_share"] is not None and own["mass_share"] < card.SMALL_MASS:  # of a job that hardly matters
         verdict += f", but {text.percent(own['mass_share'])} of the mass"
     style = {GOOD: "green", BAD: "red"}.get(str(own["verdict"]), "yellow")
-    shown = (_score(first, mark), _score(find(scores, AUROC, N1), mark), _control(first))
-    beside = {CORPUS: _stacked(_base_rate(scores)), _SETS: _stacked(_harder(scores, mark))}
+    shown = (score_cell(first, mark), score_cell(find(scores, AUROC, N1), mark), control_cell(first))
+    beside = {CORPUS: stacked(base_rate(scores)), SETS: stacked(harder(scores, mark))}
     return (*card.cells(_name(name), *shown, *(beside[b] or "–" for b in blocks)), Text(verdict, style=style))
 
 
 def _blocks(combinations: Mapping[str, View]) -> list[str]:
     """What may stand beside the scores, the most telling first."""
     every = [own["scores"] for own in combinations.values()]
-    found = {CORPUS: any(map(_base_rate, every)), _SETS: any(_harder(scores, "") for scores in every)}
+    found = {CORPUS: any(map(base_rate, every)), SETS: any(harder(scores, "") for scores in every)}
     return [name for name, there in found.items() if there]
-
-
-def _stacked(shown: Mapping[str, str]) -> str:
-    longest = max(map(len, shown), default=0)
-    return "\n".join(f"{title:<{longest}} {cell}" for title, cell in shown.items())
-
-
-def _headline(scores: Sequence[View]) -> View | None:
-    return find(scores, AUROC, N0) or find(scores, AUROC, SAME_TEXTS)
-
-
-def _mark(own: View) -> str:
-    return _DAGGER if own.get("judge_fit") is False else ""
-
-
-def _score(score: View | None, mark: str) -> str:
-    """The score with its interval, and below it how many items stand behind it."""
-    if score is None or score["value"] is None:
-        return "–"
-    failed = f", {score['n_failed']} failed" if score["n_failed"] else ""
-    return f"{_value(score, mark)}\n{score['n_pos']} : {score['n_neg']}{failed}"
-
-
-def _value(score: View, mark: str) -> str:
-    return f"{text.score(score['value'])}{mark} {text.interval(score['lo'], score['hi'])}"
-
-
-def _compact(score: View | None, mark: str) -> str:
-    """A score in one line; nothing where there is none."""
-    if score is None or score["value"] is None:
-        return ""
-    failed = f", {score['n_failed']} failed" if score["n_failed"] else ""
-    return f"{_value(score, mark)} {score['n_pos']}:{score['n_neg']}{failed}"
-
-
-def _harder(scores: Sequence[View], mark: str) -> dict[str, str]:
-    """Against windows that look alike: the same token, the closest texts, the same texts."""
-    headline = _headline(scores)
-    own = {title: find(scores, AUROC, negative) for negative, title in _HARDER.items()}
-    shown = {title: _compact(score, mark) for title, score in own.items() if score is not headline}
-    return {title: cell for title, cell in shown.items() if cell}
-
-
-def _base_rate(scores: Sequence[View]) -> dict[str, str]:
-    """Precision and recall at the corpus's base rate, where balanced sets cannot flatter."""
-    shown: dict[str, str] = {}
-    for metric in (PRECISION, RECALL):
-        own = find(scores, metric, CORPUS)
-        if own is not None and own["value"] is not None:
-            shown[metric] = f"{text.score(own['value'])} {text.interval(own['lo'], own['hi'])}"
-        elif own is not None and own["lo"] is not None:  # limits without an estimate
-            shown[metric] = f"{text.score(own['lo'])} to {text.score(own['hi'])}"
-    return shown
-
-
-def _control(score: View | None) -> str:
-    """The lift over the strongest control, and which one that was."""
-    controls = {c["kind"]: c for c in (score or {}).get("controls", ())}
-    best = controls.pop(STRONGEST, None)
-    if best is None or best["value"] is None:
-        return "–"
-    kinds = (k for k, c in controls.items() if k != TOKEN_LIST_CONTROL and c["value"] == best["value"])
-    kind = next(kinds, "").replace("other combination ", "").replace("_", " ")
-    named = text.visible(kind) if kind != "empty" else "empty text"
-    return f"{_lift(best)}\n{text.score(best['value'])} {named}"
-
-
-def _lift(control: View) -> str:
-    return f"{text.lift(control['lift'])} [{text.lift(control['lift_lo'])}, {text.lift(control['lift_hi'])}]"
 
 
 def _print_further(out: Console, combinations: Mapping[str, View], blocks: Sequence[str]) -> None:
     """A row per further score, a column per combination."""
-    cells = {name: _further(own, blocks) for name, own in combinations.items()}
-    titles = [title for title in _ORDER if any(title in own for own in cells.values())]
+    cells = {name: further(own, blocks) for name, own in combinations.items()}
+    titles = [title for title in ORDER if any(title in own for own in cells.values())]
     if not titles:
         return
     table = card.plain_table([("", "left"), *((_name(name), "wrap") for name in cells)])
@@ -217,34 +151,6 @@ def _print_further(out: Console, combinations: Mapping[str, View], blocks: Seque
         table.add_row(*card.cells(title, *(own.get(title, "–") for own in cells.values())))
     out.print()
     out.print(table)
-
-
-def _further(own: View, blocks: Sequence[str]) -> dict[str, str]:
-    """What else was scored: the blocks that found no room, the other view and the other tasks."""
-    scores, mark = own["scores"], _mark(own)
-    shown = _base_rate(scores) if CORPUS in blocks else {}
-    shown |= _harder(scores, mark) if _SETS in blocks else {}
-    for negative, title in _FULL.items():
-        shown[title] = _compact(find(scores, AUROC, negative, "full"), mark)
-    shown[_MARKED] = _compact(_of(scores, FUZZING), mark)
-    for metric, title in _SIMULATION.items():
-        score = _of(scores, metric)
-        shown[title] = "" if score is None or score["value"] is None else _correlation(score, mark)
-    controls = (_headline(scores) or {}).get("controls", ())
-    token_list = next((c for c in controls if c["kind"] == TOKEN_LIST_CONTROL), None)
-    if own["explanation"]["source"] != RULE and token_list is not None and token_list["value"] is not None:
-        shown[_OVER_LIST] = _lift(token_list)
-    return {title: cell for title, cell in shown.items() if cell}
-
-
-def _of(scores: Iterable[View], metric: str) -> View | None:
-    return next((s for s in scores if s["metric"] == metric), None)
-
-
-def _correlation(score: View, mark: str) -> str:
-    if score["lo"] >= 0:
-        return _value(score, mark)
-    return f"{text.lift(score['value'])}{mark} [{text.lift(score['lo'])}, {text.lift(score['hi'])}]"
 
 
 def _other_judges(combinations: Mapping[str, View]) -> list[str]:
@@ -275,7 +181,7 @@ def _missing(combinations: Mapping[str, View]) -> list[str]:
             why = text.visible(str(score["reason"]))
             if score["metric"] == AUROC and score["view"] == "causal" and score["negative_set"] in _SHOWN_IN_ROW:
                 lines.append(f"{_name(name)} {_SHOWN_IN_ROW[score['negative_set']]}: {why}")
-            elif (title := _title(score)) is not None and score is not _headline(own["scores"]):
+            elif (title := _title(score)) is not None and score is not headline(own["scores"]):
                 reasons.setdefault(why, {}).setdefault(title, {})[_name(name)] = None
     for why, titles in reasons.items():
         where = (t if len(names) == len(combinations) else f"{t} in {', '.join(names)}" for t, names in titles.items())
@@ -287,9 +193,9 @@ def _title(score: View) -> str | None:
     """What a score is called where it is said to be missing."""
     if score["metric"] == AUROC:
         if score["view"] == "full":
-            return _FULL.get(str(score["negative_set"]))
-        return _HARDER.get(str(score["negative_set"]))
-    return {FUZZING: _MARKED, SIMULATION: "simulation"}.get(str(score["metric"]))
+            return FULL.get(str(score["negative_set"]))
+        return HARDER.get(str(score["negative_set"]))
+    return {FUZZING: MARKED, SIMULATION: "simulation"}.get(str(score["metric"]))
 
 
 def _name(combination: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -13,7 +12,8 @@ from neuronagent.domain import Text
 from neuronagent.explain.evidence import Window
 from neuronagent.explain.features import NEARBY, Condition, Positions, TokenShapes
 
-_CORPUS_TOKENS = 60_000
+CORPUS_TOKENS = 60_000
+"""About so many tokens of evenly spaced texts stand for a split of the corpus."""
 _COLUMNS_KEPT = 4096
 """Columns of 7.5 kB each."""
 
@@ -79,10 +79,8 @@ class _Places:
 
 
 def corpus_positions(texts: Sequence[Text], shapes: TokenShapes) -> Positions:
-    """Every position but the first of about `_CORPUS_TOKENS` tokens at most, of texts evenly spaced over all."""
-    total = sum(len(text.token_ids) for text in texts)
-    chosen = texts[:: max(1, math.ceil(total / _CORPUS_TOKENS))]
-    everywhere = Positions.of_texts([text.token_ids for text in chosen], shapes)
+    """Every position of `texts` but the first."""
+    everywhere = Positions.of_texts([text.token_ids for text in texts], shapes)
     return everywhere.at(np.flatnonzero(everywhere.back(1) >= 0))
 
 

@@ -18,7 +18,6 @@ evenly spaced over all. A near-duplicate of a strong window is no candidate.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice, zip_longest
@@ -44,11 +43,10 @@ _POST, _X_IN, _X_GATE, _ACT = map(QUANTITIES.index, (Quantity.POST, Quantity.X_I
 
 
 class TraceCorpus:
-    """The texts of `test`, where negatives are looked for; a part of them if there are many."""
+    """The texts of `test` in which negatives are looked for: about `CORPUS_TOKENS` of them."""
 
     def __init__(self, texts: Sequence[Text], salt: str) -> None:
-        total = sum(len(text.token_ids) for text in texts)
-        self.texts = texts[:: max(1, math.ceil(total / CORPUS_TOKENS))]
+        self.texts = texts
         self.salt = salt
         self.similar = SimilarTexts([text.token_ids for text in self.texts])
         lengths = [len(text.token_ids) - 1 for text in self.texts]

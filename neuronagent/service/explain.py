@@ -16,10 +16,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.domain import COMBINATIONS, Explanation, NeuronId, Score, SignCombination, Split, View
+from neuronagent.domain import (
+    COMBINATIONS,
+    Explanation,
+    NeuronId,
+    NeuronRecord,
+    Score,
+    SignCombination,
+    Split,
+    Text,
+    View,
+)
 from neuronagent.errors import UsageError
 from neuronagent.explain import describe, items, rules
-from neuronagent.explain.background import Background, corpus_positions
+from neuronagent.explain.background import CORPUS_TOKENS, Background, corpus_positions
 from neuronagent.explain.brief import Brief, brief
 from neuronagent.explain.evidence import NeuronEvidence, Window, gather
 from neuronagent.explain.features import Positions, TokenShapes
@@ -27,7 +37,7 @@ from neuronagent.explain.rules import NeuronRules, RuleExplanation
 from neuronagent.explain.scorers import cross_combination
 from neuronagent.explain.scorers.base_rate import base_rate
 from neuronagent.explain.scorers.judged_base_rate import judged_base_rate
-from neuronagent.explain.statistics import Interval
+from neuronagent.explain.statistics import Interval, auroc_interval
 from neuronagent.service.scoring import Plan, RuleVoice, Said, Voice, score, seed_of
 from neuronagent.store.engine import open_writer
 from neuronagent.store.explanations import Scored, add_scored
@@ -38,6 +48,8 @@ PROTOCOL = "rule-v2"
 TRACED = "+traced"
 """What a protocol's name ends with where the model was run for the items that need it."""
 _CONTROL_CANDIDATES = 5
+_TEXTS_KEPT = 4096
+_NEURONS_KEPT = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +66,33 @@ class _CachedTexts:
     """An index as `evidence.Corpus`, with the texts read lately kept: neurons share the texts of their samples."""
 
     def __init__(self, reader: IndexReader) -> None:
-        self.neuron, self.locate = reader.neuron, reader.locate
-        self.traced_tokens = reader.traced_tokens
-        self.text = lru_cache(maxsize=4096)(reader.text)
+        self.locate, self.traced_tokens = reader.locate, reader.traced_tokens
+        self._reader = reader
+        self._texts: dict[int, Text] = {}
+
+    def neuron(self, neuron: NeuronId) -> NeuronRecord:
+        """The record; the texts of its lists and samples are read with it, all at once."""
+        record = self._reader.neuron(neuron)
+        entries = (
+            entry
+            for own in record.combinations.values()
+            for lists in (own.post_by_split, own.uniform, own.weighted)
+            for found in lists.values()
+            for entry in found
+        )
+        self._load({self.locate(entry.token_number)[0] for entry in entries})
+        return record
+
+    def text(self, text_id: int) -> Text:
+        if text_id not in self._texts:
+            self._load({text_id})
+        return self._texts[text_id]
+
+    def _load(self, ids: set[int]) -> None:
+        known = {text_id: self._texts.pop(text_id) for text_id in ids & self._texts.keys()}
+        self._texts |= known | self._reader.texts_of(ids - known.keys())  # what was asked for last is last
+        for text_id in list(self._texts)[: max(0, len(self._texts) - _TEXTS_KEPT)]:
+            del self._texts[text_id]
 
 
 class Explainer:
@@ -77,8 +113,8 @@ class Explainer:
             )
         self.salt: str = info["salt"]
         self.fingerprint: str = info["fingerprint"]
-        self.evidence = lru_cache(maxsize=512)(self._evidence)
-        self.rules = lru_cache(maxsize=512)(self._rules)
+        self.evidence = lru_cache(maxsize=_NEURONS_KEPT)(self._evidence)
+        self.rules = lru_cache(maxsize=_NEURONS_KEPT)(self._rules)
         self.like = lru_cache(maxsize=2048)(self._like)
         self.frequencies = cache(reader.frequencies)
 
@@ -94,12 +130,13 @@ class Explainer:
 
     @cached_property
     def background(self) -> Background:
-        return Background(self.shapes, self.reader.texts(Split.EXPLAIN), self.reader.token_counts(Split.EXPLAIN))
+        texts = self.reader.texts(Split.EXPLAIN, tokens=CORPUS_TOKENS)
+        return Background(self.shapes, texts, self.token_counts)
 
     @cached_property
     def test_positions(self) -> Positions:
         """The part of the test split that rules are run over for the base-rate view."""
-        return corpus_positions(self.reader.texts(Split.TEST), self.shapes)
+        return corpus_positions(self.reader.texts(Split.TEST, tokens=CORPUS_TOKENS), self.shapes)
 
     @cached_property
     def test_tokens(self) -> int:
@@ -227,16 +264,39 @@ class Explainer:
     def _rules(self, neuron: NeuronId) -> Mapping[SignCombination, RuleExplanation | None]:
         return NeuronRules(self.evidence(neuron), self.background)
 
-    def _like(self, neuron: NeuronId, c: SignCombination) -> tuple[NeuronId, RuleExplanation] | None:
-        """The neuron of the layer whose frequency of `c` is nearest and which has a rule for it, among a few."""
+    def _like(self, neuron: NeuronId, c: SignCombination) -> tuple[str, RuleExplanation] | None:
+        """The neuron of the layer whose frequency of `c` is nearest and which has a rule for it, among a few: what the
+        control is called, and its rule.
+
+        A *twin*, whose strong tokens this neuron's rule finds and the other way round, is passed over: that another
+        neuron does the same says nothing against an explanation. Twins are told on `select`. If all are, it is the
+        nearest.
+        """
         distances = np.abs(self.frequencies(neuron.layer)[:, c.position] - self.evidence(neuron).record.frequency(c))
         order = np.argsort(distances, kind="stable")[: _CONTROL_CANDIDATES + 1].tolist()
         nearest = [NeuronId(neuron.layer, index) for index in order if index != neuron.index]
+        twins: list[tuple[NeuronId, RuleExplanation]] = []
         for other in nearest[:_CONTROL_CANDIDATES]:
             rule = self.rules(other)[c]
-            if rule is not None and rule.rules:
-                return other, rule
-        return None
+            if rule is None or not rule.rules:
+                continue
+            if not self._are_twins(neuron, other, c):
+                return " not ".join([str(other), *(str(twin) for twin, _ in twins[:1])]), rule
+            twins.append((other, rule))
+        return (f"{twins[0][0]}, a twin", twins[0][1]) if twins else None
+
+    def _are_twins(self, a: NeuronId, b: NeuronId, c: SignCombination) -> bool:
+        """Whether the rule of each surely finds the strong tokens of the other, among random ones of `select`."""
+        return all(self._finds(one, other, c) for one, other in ((a, b), (b, a)))
+
+    def _finds(self, one: NeuronId, other: NeuronId, c: SignCombination) -> bool:
+        rule, sizes = self.rules(one)[c], Plan().sizes
+        sets = self.items(other, c, Split.SELECT, View.CAUSAL, sizes)
+        if rule is None or not sets.positive or items.N0 not in sets.negative:
+            return False
+        subject = RuleVoice(self.shapes).subject(Said(text="", rule=rule))
+        found, others = (subject.detect(windows, View.CAUSAL) for windows in (sets.positive, sets.negative[items.N0]))
+        return auroc_interval(found, others).lo > 0.5
 
 
 def ensure_explained(explainer: Explainer, target: str, neuron: NeuronId) -> None:

@@ -150,11 +150,11 @@ class ImportedExplainer:
     def why_not(self, neuron: NeuronId) -> str:
         return "published texts end at the peak"
 
-    def like(self, neuron: NeuronId, c: SignCombination) -> tuple[NeuronId, RuleExplanation] | None:
-        """A neuron of like frequency with a rule for this combination."""
+    def like(self, neuron: NeuronId, c: SignCombination) -> tuple[str, RuleExplanation] | None:
+        """What a neuron of like frequency with a rule for this combination is called, and its rule."""
         return self._like(self.evidence(neuron).published, c)
 
-    def _like(self, neuron: PublishedNeuron, c: SignCombination) -> tuple[NeuronId, RuleExplanation] | None:
+    def _like(self, neuron: PublishedNeuron, c: SignCombination) -> tuple[str, RuleExplanation] | None:
         """Of the nearest layer that has one, the neuron whose published frequency of `c` is nearest and which has a
         rule for it, among a few."""
         frequency = neuron.combinations[c].frequency
@@ -165,7 +165,7 @@ class ImportedExplainer:
         for other, _ in others[:_CONTROL_CANDIDATES]:
             rule = self.rules(other)[c]
             if rule is not None and rule.rules:
-                return other, rule
+                return str(other), rule
         return None
 
 

@@ -6,7 +6,7 @@ published is null; nothing is computed in its place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,6 @@ from neuronagent.published import IMPORTED, PublishedExample, PublishedNeuron, T
 from neuronagent.service import views
 from neuronagent.service.explain_imported import ensure_explained, too_few
 from neuronagent.service.lookup import CONTEXT, FOLLOWING, Index
-from neuronagent.store.explanations import StoredExplanation, StoredScore
 from neuronagent.store.published import PublishedQuery
 
 
@@ -163,20 +162,21 @@ def explanation_view(index: Index, neuron: NeuronId) -> dict[str, Any]:
     explainer, reader = index.imported_explainer, index.reader
     evidence = explainer.evidence(neuron)
     ensure_explained(explainer, index.target, neuron)
-    stored: dict[SignCombination, tuple[StoredExplanation, list[StoredScore]]] = {}
-    for explanation in reader.explanations(neuron):
-        stored[explanation.explanation.combination] = (explanation, reader.scores(explanation.id))
+    stored = [(explanation, reader.scores(explanation.id)) for explanation in reader.explanations(neuron)]
+    shown = {c: views.ranked(stored, c) for c in COMBINATIONS}
+    tested = {c: views.judged(*found[0])[1] for c, found in shown.items() if found}
     return {
         **_heading(index, evidence.published),
         "io_class": None,
         "meaning": None,
-        "combinations": {c.value: _explained(evidence, c, stored.get(c)) for c in COMBINATIONS},
-        "cross_combination": views.cross_view({c: [s.score for s in scores] for c, (_, scores) in stored.items()}),
+        "summary": views.summary_of(shown),
+        "combinations": {c.value: _explained(evidence, c, shown[c], index.judges_fit) for c in COMBINATIONS},
+        "cross_combination": views.cross_view({c: [s.score for s in scores] for c, scores in tested.items()}),
     }
 
 
 def _explained(
-    evidence: ImportedEvidence, c: SignCombination, stored: tuple[StoredExplanation, list[StoredScore]] | None
+    evidence: ImportedEvidence, c: SignCombination, stored: Sequence[views.Stored], fit: Mapping[str, bool]
 ) -> dict[str, Any]:
     shares = {
         "frequency": evidence.published.combinations[c].frequency,
@@ -185,17 +185,11 @@ def _explained(
         "writes": [],
         "sides": {side.value: len(windows) for side, windows in evidence.strong[c].items()},
     }
-    if stored is None:
-        reason = too_few(evidence, c)
-        return {**shares, "explanation": None, "scores": [], "verdict": Verdict.NOT_ENOUGH.value, "reason": reason}
-    explanation, scores = stored
-    return {
-        **shares,
-        "explanation": views.stored_view(explanation),
-        "scores": [views.score_view(s) for s in scores],
-        "verdict": views.verdict_of(explanation, scores),
-        "reason": None,
-    }
+    if not stored:
+        nothing = {"explanation": None, "judge": None, "judge_fit": None, "scores": [], "others": []}
+        return {**shares, **nothing, "verdict": Verdict.NOT_ENOUGH.value, "reason": too_few(evidence, c)}
+    others = [views.explained_view(*other, fit) for other in stored[1:]]
+    return {**shares, **views.explained_view(*stored[0], fit), "others": others}
 
 
 def search_view(index: Index, query: PublishedQuery) -> dict[str, Any]:

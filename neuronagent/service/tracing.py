@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from neuronagent.domain import NeuronId, Split, clip
 from neuronagent.errors import IndexMismatchError, Interrupted, ModelError, UsageError
 from neuronagent.explain.evidence import gather
-from neuronagent.explain.trace_plan import TraceCorpus, TracePlan, plan, settle
+from neuronagent.explain.trace_plan import CORPUS_TOKENS, TraceCorpus, TracePlan, plan, settle
 from neuronagent.explain.traced import PLAN_VERSION, TracedTokens
 from neuronagent.service.progress import Progress, Silent
 from neuronagent.service.stopping import stops_cleanly
@@ -153,7 +153,7 @@ class _Run:
 
     def __init__(self, reader: IndexReader, info: Mapping[str, Any], model: GatedModel) -> None:
         self._corpus, self._salt, self._model = _Texts(reader), str(info["salt"]), model
-        self._found_in = TraceCorpus(reader.texts(Split.TEST), self._salt)
+        self._found_in = TraceCorpus(reader.texts(Split.TEST, tokens=CORPUS_TOKENS), self._salt)
         self._dtype = str(info["identity"]["dtype"]) if model.device.type == "cuda" else "float32"
 
     def traced(self, neurons: Sequence[NeuronId], stop: threading.Event, told: _Told) -> Found | None:

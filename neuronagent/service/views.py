@@ -215,7 +215,7 @@ def explanation_view(neuron: Neuron) -> dict[str, Any]:
     """What `neuronagent explain --json` prints: the explanation of each combination with scores and verdict."""
     stored = neuron.explanations()
     fit = neuron.index.judges_fit
-    shown = {c: _ranked(stored, c) for c in COMBINATIONS}
+    shown = {c: ranked(stored, c) for c in COMBINATIONS}
     tested = {c: judged(*found[0])[1] for c, found in shown.items() if found}
     return {
         "schema_version": SCHEMA_VERSION,
@@ -223,7 +223,7 @@ def explanation_view(neuron: Neuron) -> dict[str, Any]:
         "neuron": str(neuron.id),
         "io_class": str(neuron.record.io_class),
         "meaning": describe.geometry_sentence(neuron.record.geometry, neuron.record.io_class),
-        "summary": _summary(shown),
+        "summary": summary_of(shown),
         "combinations": {c.value: _explained(neuron.record, c, shown[c], fit) for c in COMBINATIONS},
         "cross_combination": cross_view({c: [s.score for s in scores] for c, scores in tested.items()}),
     }
@@ -232,7 +232,7 @@ def explanation_view(neuron: Neuron) -> dict[str, Any]:
 Stored = tuple[StoredExplanation, list[StoredScore]]
 
 
-def _ranked(stored: Sequence[Stored], c: SignCombination) -> list[Stored]:
+def ranked(stored: Sequence[Stored], c: SignCombination) -> list[Stored]:
     """The explanations of one combination: those that were scored before those that were not, the newest first."""
     own = [(e, scores) for e, scores in stored if e.explanation.combination is c]
     return sorted(own, key=lambda item: (not item[1], -max((s.id for s in item[1]), default=0), -item[0].id))
@@ -245,7 +245,7 @@ def judged(explanation: StoredExplanation, scores: Sequence[StoredScore]) -> tup
     return judge, [s for s in scores if s.score.judge in (judge, WEIGHTS_JUDGE)]
 
 
-def _summary(shown: Mapping[SignCombination, Sequence[Stored]]) -> str | None:
+def summary_of(shown: Mapping[SignCombination, Sequence[Stored]]) -> str | None:
     """What a language model said of the neuron as a whole, beside the explanations that are shown."""
     said = (found[0][0].explanation.claims.get("neuron_summary") for found in shown.values() if found)
     return next((text for text in said if isinstance(text, str) and text), None)

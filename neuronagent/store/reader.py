@@ -170,8 +170,17 @@ class IndexReader:
                 raise NotFoundError(f"there is no text {text_id}", remedy=f"texts: 0–{count - 1}" if count else "")
         return found
 
-    def texts(self, split: Split) -> list[Text]:
-        """All texts of `split`, in corpus order."""
+    def texts(self, split: Split, *, tokens: int | None = None) -> list[Text]:
+        """The texts of `split` in corpus order: all, or of evenly spaced ones about so many `tokens`."""
+        if tokens is not None:
+            query = select(schema.text.c.id, schema.text.c.n_tokens).where(schema.text.c.split == split.position)
+            with self._connect() as connection:
+                sizes = connection.execute(query.order_by(schema.text.c.id)).all()
+            step = max(1, -(-sum(row.n_tokens for row in sizes) // tokens))
+            if step > 1:
+                chosen = [row.id for row in sizes[::step]]
+                found = self.texts_of(chosen)
+                return [found[text_id] for text_id in chosen]
         joined = schema.text.join(schema.document, schema.text.c.document_id == schema.document.c.id)
         query = select(schema.text, schema.document.c.name).select_from(joined)
         with self._connect() as connection:

@@ -18,7 +18,7 @@ from neuronagent import demo
 from neuronagent.domain import NeuronId, Split
 from neuronagent.explain.evidence import gather
 from neuronagent.explain.similar_texts import SimilarTexts
-from neuronagent.explain.trace_plan import TraceCorpus, plan
+from neuronagent.explain.trace_plan import CORPUS_TOKENS, TraceCorpus, plan
 from neuronagent.models.bridge import load_model
 from neuronagent.service.build import build_index
 from neuronagent.service.options import BuildOptions
@@ -48,7 +48,7 @@ def measure(folder: Path, tokens: int = 300_000, neurons: int = 256) -> dict[str
         ).fetchone()
     with IndexReader.open(db) as reader:
         salt = str(reader.info()["salt"])
-        corpus = TraceCorpus(reader.texts(Split.TEST), salt)
+        corpus = TraceCorpus(reader.texts(Split.TEST, tokens=CORPUS_TOKENS), salt)
         plans = [plan(gather(reader, neuron, salt=salt), corpus) for neuron in chosen]
     texts = {text_id: text for planned in plans for text_id, text in planned.texts.items()}
     asked = [Asked(neuron=p.evidence.neuron, sign=1, numbers=p.numbers) for p in plans]

@@ -190,7 +190,8 @@ def test_a_batch_by_rules_prints_one_table_and_asks_nobody(
 @pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_a_batch_with_a_model_goes_on_where_it_was_stopped(cli: Cli, words: Scripted) -> None:
-    command = ("explain", "--layer", "0", "--limit-neurons", "3", "--llm", "words", *QUICK, "--yes", "--workers", "1")
+    chosen = ("--layer", "0", "--limit-neurons", "3", "--workers", "1")
+    command = ("explain", *chosen, *EXPLAIN[2:], "--yes")
     stopped = cli(*command, "--budget-tokens", "60000")
     assert stopped.code == 6
     assert "budget" in stopped.err.splitlines()[-1]
@@ -255,7 +256,7 @@ def test_a_neuron_without_examples_is_not_asked_about(cli: Cli, made_db: Path, t
 
 @pytest.mark.usefixtures("db")
 def test_a_missing_key_and_a_missing_server_are_one_line_each(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    for command in (("explain", "0.0"), ("score", "0.0"), ("judge-check",)):
+    for command in (("score", "0.0"), ("judge-check",)):
         ran = cli(*command, "--llm", "any")
         assert (ran.code, ran.out) == (5, "")
         assert "127.0.0.1:9/v1 does not answer" in ran.err.splitlines()[-1]

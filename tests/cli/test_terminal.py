@@ -16,7 +16,10 @@ from neuronagent.cli.app import app
 from neuronagent.cli.progress import PlainProgress, duration
 from tests.cli.conftest import Cli
 
-COMMANDS = ("index", "info", "show", "explain", "search", "check", "upgrade", "serve", "demo")
+COMMANDS = (
+    "index", "info", "show", "explain", "explanations", "score", "judge-check", "search", "check", "upgrade", "serve",
+    "demo",
+)  # fmt: skip
 
 
 def neuronagent(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -102,9 +105,10 @@ def test_plain_progress_says_speed_and_time_left(
 def test_every_command_and_every_option_has_a_help_text(command: str) -> None:
     group = typer.main.get_command(app)
     own = group.commands[command]  # pyright: ignore
-    assert own.help
-    for parameter in own.params:
-        assert getattr(parameter, "help", None), f"{command} {parameter.name}"
+    for part in (own, *getattr(own, "commands", {}).values()):
+        assert part.help
+        for parameter in part.params:
+            assert getattr(parameter, "help", None), f"{command} {parameter.name}"
 
 
 def test_help_and_version(cli: Cli) -> None:

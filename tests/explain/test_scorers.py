@@ -503,6 +503,17 @@ def test_where_too_many_choices_failed_there_is_no_share_and_no_overall() -> Non
     assert cross_combination.not_told_apart(scores) == []
 
 
+@pytest.mark.parametrize("given_choices", [True, False])
+def test_a_combination_without_windows_has_no_value_and_the_others_keep_theirs(given_choices: bool) -> None:
+    shown = {PP: windows(GOOD), PM: ()}
+    scores = cross_combination.cross_combination(
+        {PP: Scripted(reads_post), PM: Scripted(lambda w: -reads_post(w))}, shown, split=Split.TEST, seed=0, judge="j",
+        which={c: np.full((len(shown[c]), 2), 0.5) for c in shown} if given_choices else None,
+    )  # fmt: skip
+    assert {s.reason for s in scores[PM]} == {"no strong tokens"}
+    assert [s.value is None for s in scores[PP]] == [False, False, True]
+
+
 def test_a_single_combination_has_nothing_to_be_told_apart_from() -> None:
     found = cross_combination.cross_combination(
         {PP: Scripted(reads_post)}, {PP: windows([1.0])}, split=Split.TEST, seed=0, judge="rule"
@@ -536,7 +547,7 @@ def test_the_explainer_reads_the_whole_test_split_when_it_is_small(explainer: Ex
 
 
 def judged(
-    own: CombinationEvidence, explainer: Explainer, subject: Subject, neuron: NeuronId = NeuronId(0, 1)
+    own: CombinationEvidence, explainer: Explainer, subject: Subject, neuron: NeuronId = LAYER_0[1]
 ) -> dict[str, Score]:
     random = explainer.evidence(neuron).random[Split.TEST][:30]
     positive = spread(own.strong[Split.TEST], 20)
@@ -591,4 +602,4 @@ def test_strong_windows_stand_for_their_half_octave(explainer: Explainer) -> Non
             inside = sum(own.record.histogram[Split.TEST][low:high])
             assert recall == pytest.approx(inside / own.strong_count(Split.TEST))
             checked += 1
-    assert checked >= 5
+    assert checked >= 3

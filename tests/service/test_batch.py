@@ -159,6 +159,7 @@ def test_a_killed_batch_leaves_whole_neurons_and_no_process_and_is_finished_by_r
     assert rows(db) == rows(whole[0])
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_batch_with_what_is_being_computed_and_says_so(
     db: Path, whole: tuple[Path, BatchReport]
 ) -> None:

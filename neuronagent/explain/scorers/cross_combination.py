@@ -23,6 +23,7 @@ from neuronagent.explain.subjects import Subject
 
 WHICH = "which_combination"
 PAIRWISE = "pairwise"
+_NONE = "no strong tokens"
 
 
 def shares(scores: Array) -> NDArray[np.float64]:
@@ -42,7 +43,7 @@ def cross_combination(
 ) -> dict[SignCombination, list[Score]]:
     """For each combination: the share of its windows that goes to each explanation, and its pairwise AUROCs.
 
-    `windows[c]` are strong in c, at least one. `which[c]` `[windows, k]` is how well each of the k texts, in the order
+    `windows[c]` are strong in c. `which[c]` `[windows, k]` is how well each of the k texts, in the order
     of `subjects`, fits the windows of c where all were shown together; without it their own scores are compared.
     """
     order, rows = list(subjects), Rows(split=split, seed=seed, judge=judge)
@@ -61,7 +62,7 @@ def cross_combination(
 def _which(order: Sequence[SignCombination], fits: Array, rows: Rows) -> list[Score]:
     held = answered(fits)
     n, n_failed = int(held.sum()), int((~held).sum())
-    reason = too_many_failed(held)
+    reason = too_many_failed(held) if len(held) else _NONE
     if reason is not None:
         return [rows.null(WHICH, d.value, reason, n, 0, n_failed=n_failed) for d in order]
     counts = [min(float(count), n) for count in shares(fits[held])]
@@ -75,7 +76,7 @@ def _pair(other: SignCombination, own: Array, others: Array, rows: Rows) -> Scor
     held = answered(own), answered(others)
     sizes = int(held[0].sum()), int(held[1].sum())
     n_failed = len(own) + len(others) - sum(sizes)
-    reason = too_many_failed(*held)
+    reason = too_many_failed(*held) if len(own) and len(others) else _NONE
     if reason is not None:
         return rows.null(PAIRWISE, other.value, reason, *sizes, n_failed=n_failed)
     between = statistics.auroc_interval(own[held[0]], others[held[1]])

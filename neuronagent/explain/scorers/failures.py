@@ -13,7 +13,7 @@ MOST_FAILED = 0.1
 
 def answered(*scores: Array) -> NDArray[np.bool_]:
     """Which items all of `scores` have a number for; each `[items]` or `[items, …]`."""
-    held = [~np.isnan(values.reshape(len(values), -1)).any(axis=1) for values in scores]
+    held = [~np.isnan(values).any(axis=tuple(range(1, values.ndim))) for values in scores]
     return np.logical_and.reduce(held)
 
 

@@ -2,10 +2,14 @@
 
 Scores rest on some twenty windows of a kind, so every interval here is chosen by what it covers at that size:
 
-1. rates and what is linear in them: Wilson or Clopper-Pearson, combined by MOVER;
-2. AUROC: Newcombe's score-type interval (`auroc_interval` has the measured coverage), never of zero width;
-3. what has no formula (AUPRC, weighted precision and recall, lifts): percentile bootstrap over *texts*, since
-   windows of one text are not independent, with a bound in place of an interval that came out without width.
+1. rates and what is linear in them: Wilson or Clopper-Pearson, combined by MOVER; precision and F1 at a base rate:
+   MOVER for ratios; AUPRC: Wilson limits of its curve;
+2. AUROC: Newcombe's score-type interval, never of zero width; lifts: its spread, in the order of a bootstrap's draws;
+3. correlation and R²: Student's t on a transformed scale, with the standard error of a bootstrap over *texts* (windows
+   of one text are not independent) or of leaving one out, whichever is larger.
+
+Plain percentile bootstraps fall short of all of these; each function's docstring, or its module's, has the coverage
+that was measured.
 
 Arrays of scores are one-dimensional and finite. Empty input, shapes that do not fit and NaN raise ValueError:
 a caller stores a score without value and with the message as its reason. Nothing here knows what a neuron is.

@@ -149,8 +149,11 @@ def _local_judge(name: str, cache: Cache, stopped: Callable[[], bool]) -> LocalJ
 
 def _counter(model: str) -> TokenCounter | None:
     """The model's own tokenizer, if it is on this machine: only then are previews exact."""
-    if not Path(model).expanduser().is_dir():
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
         return None  # a name on a server: whether a tokenizer of that name would be the same is not known
+    if (folder / "decision.json").exists():
+        return None  # it words typed decisions in its own way
     from neuronagent.models.chat_tokens import chat_counter
 
     return chat_counter(model)
