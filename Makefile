@@ -1,6 +1,6 @@
 # make demo    index the standard library with the model that ships, and read what a few of its neurons do
 # make test    everything that CI runs on the code: format, lint, types, layers, tests
-# make test-slow  tests that take longer: a real Ray cluster
+# make test-slow  tests that take longer: kills, real servers, the README's commands, coverage of intervals, Ray
 # make bench   measure speed and memory; prints tables, asserts nothing
 # make bench-llm LLM=name [JUDGE=name]  explain published neurons with a language model (OPENAI_BASE_URL, OPENAI_API_KEY)
 
@@ -24,7 +24,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/neuronagent demo
 
-test: format lint types layers unit
+# Types are checked beside the tests: on two cores neither has to wait for the other.
+test: setup
+	$(MAKE) --jobs 2 --output-sync=target format lint layers types unit
 
 format: setup
 	$(BIN)/ruff format --check .
@@ -42,7 +44,8 @@ unit: setup
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 -m "slow and not ray"
+	$(BIN)/python -m pytest -m ray
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks

@@ -14,6 +14,8 @@ import pytest
 
 from neuronagent.service.demo import demo_db, run_demo
 
+pytestmark = pytest.mark.slow
+
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 

@@ -163,14 +163,15 @@ def explanation_view(index: Index, neuron: NeuronId) -> dict[str, Any]:
     evidence = explainer.evidence(neuron)
     ensure_explained(explainer, index.target, neuron)
     stored = [(explanation, reader.scores(explanation.id)) for explanation in reader.explanations(neuron)]
-    shown = {c: views.ranked(stored, c) for c in COMBINATIONS}
-    tested = {c: views.judged(*found[0])[1] for c, found in shown.items() if found}
+    fit = index.judges_fit
+    shown = {c: views.ranked(stored, c, fit) for c in COMBINATIONS}
+    tested = {c: views.judged(found[0][1], fit)[1] for c, found in shown.items() if found}
     return {
         **_heading(index, evidence.published),
         "io_class": None,
         "meaning": None,
         "summary": views.summary_of(shown),
-        "combinations": {c.value: _explained(evidence, c, shown[c], index.judges_fit) for c in COMBINATIONS},
+        "combinations": {c.value: _explained(evidence, c, shown[c], fit) for c in COMBINATIONS},
         "cross_combination": views.cross_view({c: [s.score for s in scores] for c, scores in tested.items()}),
     }
 

@@ -48,7 +48,9 @@ def neuron_explanations(
     cursors = Cursor(index.info.get("fingerprint"), "explanations", found.id, c, [e.id for e, _ in stored])
     offset = cursors.offset(cursor)
     wanted = stored[offset : offset + checked_limit(limit, 4 if response_format == "concise" else 8)]
-    shown = {e.explanation.combination: views.judged(e, scores)[1] for e, scores in everything}
+    fit = index.judges_fit
+    ranked = {d: views.ranked(everything, d, fit) for d in COMBINATIONS}
+    shown = {d: views.judged(own[0][1], fit)[1] for d, own in ranked.items() if own}
     told_apart = views.cross_view({c: [s.score for s in scores] for c, scores in shown.items()})
 
     def render(rows: list[ExplanationRow], following: str | None) -> Explanations:
@@ -86,7 +88,7 @@ def _row(
     index: Index, stored: StoredExplanation, everyone: Sequence[StoredScore], text: int, controls: int, detailed: bool
 ) -> ExplanationRow:
     said = stored.explanation
-    _, scores = views.judged(stored, everyone)
+    _, scores = views.judged(everyone, index.judges_fit)
     row = ExplanationRow(
         combination=said.combination.value,
         text=clean(said.text, text),

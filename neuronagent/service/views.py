@@ -215,8 +215,8 @@ def explanation_view(neuron: Neuron) -> dict[str, Any]:
     """What `neuronagent explain --json` prints: the explanation of each combination with scores and verdict."""
     stored = neuron.explanations()
     fit = neuron.index.judges_fit
-    shown = {c: ranked(stored, c) for c in COMBINATIONS}
-    tested = {c: judged(*found[0])[1] for c, found in shown.items() if found}
+    shown = {c: ranked(stored, c, fit) for c in COMBINATIONS}
+    tested = {c: judged(found[0][1], fit)[1] for c, found in shown.items() if found}
     return {
         "schema_version": SCHEMA_VERSION,
         "model": model_view(neuron.index),
@@ -232,15 +232,24 @@ def explanation_view(neuron: Neuron) -> dict[str, Any]:
 Stored = tuple[StoredExplanation, list[StoredScore]]
 
 
-def ranked(stored: Sequence[Stored], c: SignCombination) -> list[Stored]:
-    """The explanations of one combination: those that were scored before those that were not, the newest first."""
-    own = [(e, scores) for e, scores in stored if e.explanation.combination is c]
-    return sorted(own, key=lambda item: (not item[1], -max((s.id for s in item[1]), default=0), -item[0].id))
+def ranked(stored: Sequence[Stored], c: SignCombination, fit: Mapping[str, bool]) -> list[Stored]:
+    """The explanations of one combination: those that a fit judge has scored, those that another one has, those that
+    nobody has; the newest scores first."""
+
+    def place(item: Stored) -> tuple[bool, bool, int, int]:
+        explanation, scores = item
+        judge, own = judged(scores, fit)
+        unfit = judge_fit(judge, fit) is False
+        return judge is None, unfit, -max((s.id for s in own), default=0), -explanation.id
+
+    return sorted(((e, scores) for e, scores in stored if e.explanation.combination is c), key=place)
 
 
-def judged(explanation: StoredExplanation, scores: Sequence[StoredScore]) -> tuple[str | None, list[StoredScore]]:
-    """The judge that was asked last, and its scores, with those that need none; a text that nobody read has none."""
-    last = max((s for s in scores if s.score.judge != WEIGHTS_JUDGE), key=lambda s: s.id, default=None)
+def judged(scores: Sequence[StoredScore], fit: Mapping[str, bool]) -> tuple[str | None, list[StoredScore]]:
+    """The judge that was asked last, one that is fit if there is one, and its scores, with those that need no judge; a
+    text that nobody read has none."""
+    read = [s for s in scores if s.score.judge != WEIGHTS_JUDGE]
+    last = max(read, key=lambda s: (judge_fit(s.score.judge, fit) is not False, s.id), default=None)
     judge = None if last is None else last.score.judge
     return judge, [s for s in scores if s.score.judge in (judge, WEIGHTS_JUDGE)]
 
@@ -276,7 +285,7 @@ def explained_view(
     explanation: StoredExplanation, scores: Sequence[StoredScore], fit: Mapping[str, bool]
 ) -> dict[str, Any]:
     """One explanation with the scores of the judge asked last; `by_judge` has the verdicts of all of them."""
-    judge, own = judged(explanation, scores)
+    judge, own = judged(scores, fit)
     return {
         "explanation": stored_view(explanation),
         "judge": judge,
@@ -320,7 +329,7 @@ def verdict_of(
     if not scores:
         return NOT_SCORED
     is_rule = explanation.explanation.source == "rule"
-    fits = judge_fit(judged(explanation, scores)[0], fit or {}) is not False
+    fits = judge_fit(judged(scores, fit or {})[0], fit or {}) is not False
     return verdict([s.score for s in scores], enough=True, is_rule=is_rule, judge_fit=fits).value
 
 

@@ -139,6 +139,7 @@ def test_a_model_writes_a_judge_reads_and_the_card_names_it(cli: Cli, done: Ran)
     assert ("llm" in sources) == (SUMMARY in done.out)
 
 
+@pytest.mark.slow
 def test_what_is_stored_is_shown_again_without_a_paid_question(cli: Cli, done: Ran, words: Scripted) -> None:
     again = cli(*EXPLAIN)
     assert (again.code, again.out) == (0, done.out)
@@ -220,6 +221,7 @@ def test_a_budget_of_nothing_sends_nothing(cli: Cli, words: Scripted, tmp_path: 
     assert paid(words) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_a_persons_text_is_scored_by_a_judge(cli: Cli, words: Scripted) -> None:
     added = cli("explanations", "add", "0.2", "++", "Names such as ` Hugo`.", "--author", "Ada", "--json").json

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neuronagent.domain import COMBINATIONS, NeuronId, Quantity, SignCombination, Split
+from neuronagent.domain import COMBINATIONS, NeuronId, Quantity, SignCombination, Split, View
 from neuronagent.explain.imported import WEAK_SHARE
+from neuronagent.explain.subjects import RuleSubject
 from neuronagent.published import HOOKS, IMPORTED
 from neuronagent.service.check import check_index
 from neuronagent.service.importing.gluscope import import_gluscope
@@ -120,9 +121,9 @@ def test_scores_agree_with_an_independent_count(index: Index) -> None:
     neuron, c = NeuronId.parse("28.9766"), SignCombination.GATE_NEG_IN_POS
     evidence, rule = explainer.evidence(neuron), explainer.rules(neuron)[c]
     assert rule is not None
-    predict = explainer.predictor(rule)
-    positive = predict(evidence.strong[c][Split.TEST]).tolist()
-    negative = predict(evidence.weak[c][Split.TEST][:20]).tolist()
+    subject = RuleSubject(rule, explainer.shapes)
+    positive = subject.detect(evidence.strong[c][Split.TEST], View.CAUSAL).tolist()
+    negative = subject.detect(evidence.weak[c][Split.TEST][:20], View.CAUSAL).tolist()
     wins = sum((p > n) + 0.5 * (p == n) for p in positive for n in negative)
     stored = next(s for s in explainer.explain(neuron)[c].scores if s.negative_set == "N0 same texts")
     assert stored.value == pytest.approx(wins / (len(positive) * len(negative)))

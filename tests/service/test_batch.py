@@ -139,6 +139,7 @@ def test_what_is_stored_is_not_computed_again(whole: tuple[Path, BatchReport], t
     assert {row[-2] for row in before["score"]} == {1}  # the reading
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_killed_batch_leaves_whole_neurons_and_no_process_and_is_finished_by_running_it_again(
     db: Path, whole: tuple[Path, BatchReport]

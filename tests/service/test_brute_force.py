@@ -131,6 +131,7 @@ def test_texts_of_a_document_are_consecutive_chunks_of_one_split_that_begin_with
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
+@pytest.mark.slow
 def test_one_text_and_sixteen_at_a_time_agree_up_to_float_noise(tmp_path: Path) -> None:
     some = [NeuronId(layer, index) for layer in range(LAYERS) for index in range(layer, 172, 12)]
     records: list[list[NeuronRecord]] = []

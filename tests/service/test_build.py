@@ -502,6 +502,7 @@ build_index(options, Waiting(900))
 """
 
 
+@pytest.mark.slow
 def test_a_process_stopped_by_sigint_and_then_killed_leaves_what_the_same_call_finishes(
     world: World, undisturbed: dict[str, list[tuple[Any, ...]]], tmp_path: Path
 ) -> None:

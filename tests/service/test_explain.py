@@ -185,9 +185,8 @@ def test_the_order_in_which_neurons_are_explained_does_not_matter(db: Path, tmp_
 def test_the_view_has_the_documented_keys_and_is_plain_json(explained_db: Path) -> None:
     view = explain(explained_db)
     assert json.loads(json.dumps(view, allow_nan=False)) == view
-    assert {"schema_version", "model", "neuron", "io_class", "meaning", "combinations", "cross_combination"} == set(
-        view
-    )
+    keys = {"schema_version", "model", "neuron", "io_class", "meaning", "summary", "combinations", "cross_combination"}
+    assert keys == set(view)
     assert view["neuron"] == "0.0"
     assert list(view["combinations"]) == [c.value for c in COMBINATIONS]
     for found in view["combinations"].values():

@@ -27,7 +27,7 @@ from neuronagent.service.ray_cluster import Job, build_on_ray, record_shard
 from neuronagent.service.shards import Shard
 from tests.service.worlds import Rows, World, assert_same, random_world, rows
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 torch.set_num_threads(1)
 
 

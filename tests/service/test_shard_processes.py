@@ -64,6 +64,7 @@ def spawn(options: BuildOptions) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_shards_that_begin_at_once_share_one_reading_of_the_text(world: World, single: Rows, tmp_path: Path) -> None:
     options = world.options(tmp_path / "merged.db")
     children = [spawn(replace(options, shard=(index, 2))) for index in range(2)]
@@ -74,6 +75,7 @@ def test_shards_that_begin_at_once_share_one_reading_of_the_text(world: World, s
     assert_same(rows(tmp_path / "merged.db"), single)
 
 
+@pytest.mark.slow
 def test_a_shard_killed_at_any_moment_is_redone_and_not_corrupted(world: World, single: Rows, tmp_path: Path) -> None:
     options = world.options(tmp_path / "merged.db", checkpoint_seconds=0.0)
     build_index(replace(options, shard=(0, 2)))

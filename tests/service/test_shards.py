@@ -78,6 +78,7 @@ def test_a_merge_of_any_number_of_shards_is_the_single_run(
     assert [path.name for path in tmp_path.iterdir()] == ["merged.db"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (STORIES.model.exists() and STORIES.file.exists()), reason="the shared model is not here")
 def test_shards_of_a_trained_model_merge_into_the_single_run(tmp_path: Path) -> None:
     build_index(STORIES.options(tmp_path / "whole.db", **REAL))

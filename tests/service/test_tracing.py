@@ -115,6 +115,7 @@ def test_each_neuron_gets_the_same_tokens_whoever_is_traced_with_it(traced: Path
         assert alone.values == pytest.approx(among.values, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "models/stories260K").is_dir(), reason="no shared folder")
 def test_a_trained_model_does_again_what_its_index_says(tmp_path: Path) -> None:
     model, text = SHARED / "models/stories260K", SHARED / "text/tinystories_valid.txt"
@@ -307,6 +308,7 @@ def test_a_traced_index_passes_every_check(traced: Path) -> None:
     assert findings["listed values are those at traced tokens"].checked > 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "name"),
     [

@@ -20,7 +20,7 @@ from neuronagent.service.explain import Explainer, evidence_hash
 from neuronagent.service.explain_imported import ImportedExplainer
 from neuronagent.service.llm.asking import Choice, choose, judged
 from neuronagent.service.llm.checking import ensure_checked
-from neuronagent.service.llm.connect import Connection, Drafter, connected
+from neuronagent.service.llm.connect import Connection, Drafter, RunJudge, connected
 from neuronagent.service.llm.options import LLMOptions
 from neuronagent.service.lookup import Index
 from neuronagent.service.progress import Progress, Silent
@@ -173,7 +173,7 @@ class _Run:
     def __init__(self, index: Index, connection: Connection, plan: Plan, progress: Progress) -> None:
         self.index, self.plan, self.progress = index, plan, progress
         self.units = units_of(index)
-        self.judge, self.drafter = connection.judge, connection.drafter
+        self.connection, self.judge, self.drafter = connection, connection.judge, connection.drafter
         self._output = DirectOutput(index)
 
     def explain(self, neuron: NeuronId) -> bool:
@@ -181,7 +181,7 @@ class _Run:
         assert self.drafter is not None
         self.index.ensure_explained(neuron)
         rules = self.units.said(neuron)
-        if not rules or self._is_done(neuron, rules, self.drafter):
+        if not rules or is_done(self.index, neuron, self.connection, self.plan):
             return False
         drafts = self._drafts(neuron, self.drafter)
         shown = {c: Said(text=rule_words(said, self.units), rule=said.rule) for c, said in rules.items()}
@@ -209,7 +209,7 @@ class _Run:
         protocol, done = protocol_of(self.units, neuron, self.plan), False
         for explanation, scores in wanted:
             c, texts = explanation.explanation.combination, beside(explanation, stored, self.units)
-            if c in texts and not self._judged(scores, protocol):
+            if c in texts and not is_judged(scores, self.judge, protocol):
                 self.progress.start(f"{neuron} {c.value}: scoring {explanation.id}", 0, "answers")
                 found = judged(self.units, neuron, texts, self.judge, self.plan, only=(c,), told=self._told)
                 self._add(explanation.id, neuron, c, found[c], protocol)
@@ -237,24 +237,6 @@ class _Run:
 
     def _told(self, done: int, _of: int) -> None:
         self.progress.advance(done)
-
-    def _hash(self, neuron: NeuronId, c: SignCombination, drafter: Drafter) -> str:
-        made = f"{protocol_of(self.units, neuron, self.plan)} {drafter.model} {drafter.version} {self.judge.name}"
-        return evidence_hash(self.units.fingerprint, neuron, c, f"{made} {self.judge.prompt_version}")
-
-    def _judged(self, scores: Sequence[StoredScore], protocol: str) -> bool:
-        return any(s.score.judge == self.judge.name and s.protocol_version == protocol for s in scores)
-
-    def _is_done(self, neuron: NeuronId, rules: Mapping[SignCombination, Said], drafter: Drafter) -> bool:
-        """Whether each combination has a text of this very campaign with its scores: a draft's or the rule's own."""
-        protocol = protocol_of(self.units, neuron, self.plan)
-        done: set[SignCombination] = set()
-        for explanation, scores in self.index.explanations(neuron):
-            c = explanation.explanation.combination
-            own = explanation.explanation.evidence_hash == self._hash(neuron, c, drafter) if c in rules else False
-            if self._judged(scores, protocol) and (own or explanation.explanation.source == "rule"):
-                done.add(c)
-        return set(rules) <= done
 
     def _store(
         self,
@@ -289,7 +271,7 @@ class _Run:
             source=LLM,
             text=text,
             claims={**draft.claims(c), "candidates_on_select": list(choice.values), "chosen": choice.place},
-            evidence_hash=self._hash(neuron, c, drafter),
+            evidence_hash=_hash(self.units, neuron, c, drafter, self.judge, self.plan),
             prompt_version=drafter.version,
             model=drafter.model,
         )
@@ -307,6 +289,32 @@ class _Run:
             add_scores(engine, identifier, scores, protocol_version=protocol, tau=self.units.tau(neuron, c))
         finally:
             engine.dispose()
+
+
+def is_done(index: Index, neuron: NeuronId, connection: Connection, plan: Plan) -> bool:
+    """Whether each combination of a neuron that can be explained has a text of this very campaign with its scores: a
+    draft's, or the rule's own."""
+    assert connection.drafter is not None
+    units, done = units_of(index), set[SignCombination]()
+    wanted, protocol = units.wanted(neuron), protocol_of(units, neuron, plan)
+    for explanation, scores in index.explanations(neuron):
+        said = explanation.explanation
+        if said.combination in wanted and is_judged(scores, connection.judge, protocol):
+            made = _hash(units, neuron, said.combination, connection.drafter, connection.judge, plan)
+            if said.source == "rule" or said.evidence_hash == made:
+                done.add(said.combination)
+    return wanted <= done
+
+
+def is_judged(scores: Sequence[StoredScore], judge: RunJudge, protocol: str) -> bool:
+    """Whether a judge has scored a text under a protocol."""
+    return any(s.score.judge == judge.name and s.protocol_version == protocol for s in scores)
+
+
+def _hash(units: Units, neuron: NeuronId, c: SignCombination, drafter: Drafter, judge: RunJudge, plan: Plan) -> str:
+    """Names what a draft was made from and chosen by."""
+    made = f"{protocol_of(units, neuron, plan)} {drafter.model} {drafter.version} {judge.name} {judge.prompt_version}"
+    return evidence_hash(units.fingerprint, neuron, c, made)
 
 
 def rule_words(said: Said, units: Units) -> str:

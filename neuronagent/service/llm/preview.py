@@ -18,7 +18,16 @@ from neuronagent.explain.judging import Question
 from neuronagent.explain.llm.budget import Preview as Cost
 from neuronagent.explain.subjects import Answers
 from neuronagent.service.llm.asking import choices, noted
-from neuronagent.service.llm.campaign import Units, beside, plan_for, rule_words, units_of
+from neuronagent.service.llm.campaign import (
+    Units,
+    beside,
+    is_done,
+    is_judged,
+    plan_for,
+    protocol_of,
+    rule_words,
+    units_of,
+)
 from neuronagent.service.llm.connect import Connection, connected
 from neuronagent.service.llm.options import LLMOptions
 from neuronagent.service.lookup import Index
@@ -87,7 +96,7 @@ def preview(
         for place, neuron in enumerate(some):
             if connection.drafter is None:
                 _note_stored(index, units, neuron, connection, plan, answers, explanation_id)
-            elif units.wanted(neuron):
+            elif units.wanted(neuron) and not is_done(index, neuron, connection, plan):
                 drafts.append(connection.drafter.cost(units.brief(neuron)))
                 _note_campaign(index, units, neuron, connection, plan, answers, options.candidates)
             progress.advance(place + 1)
@@ -119,9 +128,11 @@ def _note_stored(
 ) -> None:
     """Note all that will be asked about the stored texts of a neuron."""
     stored = index.explanations(neuron)
-    for explanation, _ in stored:
+    protocol = protocol_of(units, neuron, plan)
+    for explanation, scores in stored:
         c, texts = explanation.explanation.combination, beside(explanation, stored, units)
-        if c in texts and explanation_id in (None, explanation.id):
+        scored = is_judged(scores, connection.judge, protocol)
+        if c in texts and explanation_id in (None, explanation.id) and not scored:
             _take(answers, noted(units, neuron, texts, connection.judge.name, plan, only=(c,)))
 
 

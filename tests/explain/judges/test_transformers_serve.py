@@ -22,6 +22,8 @@ from neuronagent.explain.prompts import Message
 from tests.explain.judges.conftest import Served
 from tests.explain.llm.askers import detection
 
+pytestmark = pytest.mark.slow
+
 WHICH = Question(task=Task.WHICH, texts=("digits", "", "names"), tokens=("see", " page", " 3"), marked=2)
 SIMULATION = Question(task=Task.SIMULATION, texts=("digits",), tokens=("import", " os", "\n"), marked=None)
 

@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tests.explain.llm.askers import echo
 from tests.servers.scripted import Body, Response, Scripted
 from tests.store.made_index import make_index
@@ -15,6 +17,7 @@ from tests.store.made_index import make_index
 COUNT, KILLED_AT, AT_ONCE = 60, 31, 4
 
 
+@pytest.mark.slow
 def test_a_killed_run_repeats_no_request_but_those_on_their_way(tmp_path: Path) -> None:
     index = tmp_path / "made.db"
     make_index().write(index)

@@ -141,6 +141,7 @@ def test_the_rule_is_kept_where_no_draft_beats_it(server: Scripted, index: Index
     assert set(own["by_judge"]) == {"rule", own["judge"]}
 
 
+@pytest.mark.slow
 def test_a_second_run_asks_nothing_and_stores_nothing(server: Scripted, index: Index) -> None:
     explain_neurons(index, [NEURON], options(server))
     before, asked = index.explanations(NEURON, superseded=True), len(paid(server))
@@ -155,6 +156,7 @@ def paid(server: Scripted) -> list[bytes]:
     return [r.raw for r in server.requests if "messages" in r.body and r.body["model"] == "reader"]
 
 
+@pytest.mark.slow
 def test_what_a_person_wrote_stays_and_is_scored_like_any_other(server: Scripted, index: Index) -> None:
     added = add_text(index, NEURON, PP, "Fires on the digits ` 0`, ` 1`, ` 2`, ` 3`, ` 4`, ` 5`, ` 6`.", "Ada")
     explain_neurons(index, [NEURON], options(server))
@@ -192,6 +194,7 @@ def test_answers_that_fail_never_become_scores(server: Scripted, index: Index) -
     assert "failed" in (detection[0].reason or "")
 
 
+@pytest.mark.slow
 def test_a_budget_stops_before_it_is_exceeded_and_more_money_goes_on(server: Scripted, index: Index) -> None:
     with pytest.raises(BudgetError):
         explain_neurons(index, [NEURON], options(server, budget_tokens=30_000))
