@@ -256,6 +256,7 @@ def test_a_neuron_without_examples_is_not_asked_about(cli: Cli, made_db: Path, t
     assert not any("Passage" in str(body) and "neuron_summary" in str(body) for body in words.bodies)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_a_missing_key_and_a_missing_server_are_one_line_each(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     for command in (("score", "0.0"), ("judge-check",)):

@@ -297,6 +297,7 @@ def coverage(method: Callable[[float], Case], simulations: int) -> list[float]:
     return covered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_an_interval_covers_about_what_it_claims(name: str) -> None:
     covered = coverage(METHODS[name], 200)

@@ -140,6 +140,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_example_is_counted_and_the_rest_imported(name: str, site: Path, tmp_path: Path) -> None:
     damage, what = BROKEN[name]

@@ -78,6 +78,7 @@ def expect_the_full_matrix(layers: Layers, result: Neighbourhoods, k: int) -> No
         assert (ordinals[:, kind.position, width:] == -1).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.integers(1, 150), min_size=1, max_size=4),

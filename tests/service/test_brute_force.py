@@ -96,6 +96,7 @@ def brute_force(stories: Stories, neuron: NeuronId, sign: int) -> Neuron:
     return oracle.sort_tokens(seen, neuron.index, salt="brute force", sign=sign, activate=silu)
 
 
+@pytest.mark.slow
 def test_every_number_of_ten_neurons_is_that_of_brute_force_over_plain_activations(stories: Stories) -> None:
     with IndexReader.open(stories.db) as reader:
         for neuron in TEN:

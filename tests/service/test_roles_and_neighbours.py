@@ -99,6 +99,7 @@ def cosines(a: Array, b: Array) -> Array:
     return a @ b.T / np.linalg.norm(a, axis=1)[:, None] / np.linalg.norm(b, axis=1)
 
 
+@pytest.mark.slow
 def test_the_roles_of_a_trained_model_follow_from_its_weights(stories: Index, plain: Plain) -> None:
     """Definitions applied to transformers' own tensors: singular values, moments, keys of BOS, thresholds."""
     out = np.concatenate([layer[2] for layer in plain.layers])
@@ -181,6 +182,7 @@ def assert_neighbours(index: Index, layers: Layers) -> None:
                 assert neighbour.cosine == pytest.approx(steps[ordinal, other] / 32767, abs=1.1 / 32767)
 
 
+@pytest.mark.slow
 def test_the_neighbours_of_a_trained_model_are_those_of_the_full_matrix(stories: Index, plain: Plain) -> None:
     torches = [[torch.from_numpy(np.ascontiguousarray(w)) for w in layer] for layer in plain.layers]
     assert_neighbours(stories, [(gate, inp, out) for gate, inp, out in torches])

@@ -166,6 +166,7 @@ class StopsAfter(Silent):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_the_batches_that_were_done(db: Path) -> None:
     with pytest.raises(Interrupted, match="4 of 9") as stopped:
         trace(str(db), None, NEURONS, batch=2, progress=StopsAfter(4))
@@ -301,6 +302,7 @@ def beyond_the_corpus(_db: Path) -> Damage:
     return added(10**9)
 
 
+@pytest.mark.slow
 def test_a_traced_index_passes_every_check(traced: Path) -> None:
     findings = check(traced)
     assert [finding for finding in findings.values() if not finding.ok] == []

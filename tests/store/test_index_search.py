@@ -163,6 +163,7 @@ def test_an_inversion_in_several_segments_finds_the_same(
         assert found(reader, SearchQuery(tokens=(criterion,))) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [key for key in SORT_KEYS if key not in ("neuron", "match")])
 def test_rows_come_in_the_order_asked_for(reader: IndexReader, records: list[NeuronRecord], key: str) -> None:
     def value(record: NeuronRecord) -> float:
@@ -313,6 +314,7 @@ def test_the_papers_orders_are_read_from_an_index_without_sorting(index_file: Pa
     assert f"ix_neuron_{key}" in plan
 
 
+@pytest.mark.slow
 def test_many_matches_are_found_in_the_order_of_few(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Above a number of matches they are sorted out here, not by the database; layers were written out of order."""
     made = make_index(layers=3, neurons=9, vocabulary=12)
