@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from neuronagent.errors import NeuronagentError
     from neuronagent.service.build import BuildOptions, build_index
     from neuronagent.service.lookup import Example, Index, Neuron
+    from neuronagent.service.llm.campaign import explain_neurons, score_stored
+    from neuronagent.service.llm.options import LLMOptions
+    from neuronagent.service.llm.preview import preview
     from neuronagent.service.lookup import open_index as open
+    from neuronagent.service.tracing import trace
     from neuronagent.store.search import SearchQuery
 
 __all__ = [
@@ -28,13 +32,18 @@ __all__ = [
     "Example",
     "IOClass",
     "Index",
+    "LLMOptions",
     "Neuron",
     "NeuronId",
     "NeuronagentError",
     "SearchQuery",
     "SignCombination",
     "build_index",
+    "explain_neurons",
     "open",
+    "preview",
+    "score_stored",
+    "trace",
 ]
 
 _HOMES = {
@@ -42,13 +51,18 @@ _HOMES = {
     "Example": ("neuronagent.service.lookup", "Example"),
     "IOClass": ("neuronagent.domain", "IOClass"),
     "Index": ("neuronagent.service.lookup", "Index"),
+    "LLMOptions": ("neuronagent.service.llm.options", "LLMOptions"),
     "Neuron": ("neuronagent.service.lookup", "Neuron"),
     "NeuronId": ("neuronagent.domain", "NeuronId"),
     "NeuronagentError": ("neuronagent.errors", "NeuronagentError"),
     "SearchQuery": ("neuronagent.store.search", "SearchQuery"),
     "SignCombination": ("neuronagent.domain", "SignCombination"),
     "build_index": ("neuronagent.service.build", "build_index"),
+    "explain_neurons": ("neuronagent.service.llm.campaign", "explain_neurons"),
     "open": ("neuronagent.service.lookup", "open_index"),
+    "preview": ("neuronagent.service.llm.preview", "preview"),
+    "score_stored": ("neuronagent.service.llm.campaign", "score_stored"),
+    "trace": ("neuronagent.service.tracing", "trace"),
 }
 
 

@@ -24,8 +24,8 @@ def db(tmp_path: Path) -> Path:
 
 def test_these_names_are_public_and_no_others() -> None:
     assert neuronagent.__all__ == [
-        "BuildOptions", "Example", "IOClass", "Index", "Neuron", "NeuronId", "NeuronagentError", "SearchQuery",
-        "SignCombination", "build_index", "open",
+        "BuildOptions", "Example", "IOClass", "Index", "LLMOptions", "Neuron", "NeuronId", "NeuronagentError",
+        "SearchQuery", "SignCombination", "build_index", "explain_neurons", "open", "preview", "score_stored", "trace",
     ]  # fmt: skip
 
 

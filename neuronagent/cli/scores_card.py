@@ -34,6 +34,7 @@ from neuronagent.explain.scorers.base_rate import CORPUS
 from neuronagent.explain.scorers.detection import AUROC
 from neuronagent.explain.scorers.fuzzing import FUZZING
 from neuronagent.explain.scorers.simulation import SIMULATION
+from neuronagent.explain.verdict import Verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -101,7 +102,19 @@ def judges(combinations: Mapping[str, View]) -> list[str]:
         False: f"which FAILED its check: its scores ({DAGGER}) are not to be trusted",
         None: "which was not checked (neuronagent judge-check)",
     }
-    return [f"Judged by {text.visible(judge)}, {said[fit]}." for judge, fit in found.items()]
+    lines = [f"Judged by {text.visible(judge)}, {said[fit]}." for judge, fit in found.items()]
+    return lines + [
+        f"Also judged by {text.visible(judge)}, which FAILED its check: what it said of these texts is left out here."
+        for judge in _unfit(combinations)
+        if judge not in found
+    ]
+
+
+def _unfit(combinations: Mapping[str, View]) -> list[str]:
+    """The judges without a good check that read any of the explanations."""
+    read = [view for own in combinations.values() for view in (own, *own.get("others", ()))]
+    verdicts = [(name, found) for view in read for name, found in view.get("by_judge", {}).items()]
+    return list(dict.fromkeys(name for name, found in verdicts if found == Verdict.UNFIT.value))
 
 
 def protocols(combinations: Mapping[str, View]) -> list[str]:
@@ -158,6 +171,8 @@ def _other_judges(combinations: Mapping[str, View]) -> list[str]:
     found: dict[str, list[str]] = {}
     for name, own in combinations.items():
         for judge, verdict in own.get("by_judge", {}).items():
+            if verdict == Verdict.UNFIT.value:
+                continue  # said above
             if judge != own.get("judge"):
                 found.setdefault(str(judge), []).append(f"{_name(name)} {verdict}")
     titles = {RULE: "By its own predictor"}
