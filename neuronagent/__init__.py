@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from neuronagent.domain import IOClass, NeuronId, SignCombination
     from neuronagent.errors import NeuronagentError
     from neuronagent.service.build import BuildOptions, build_index
-    from neuronagent.service.lookup import Example, Index, Neuron
     from neuronagent.service.llm.campaign import explain_neurons, score_stored
     from neuronagent.service.llm.options import LLMOptions
     from neuronagent.service.llm.preview import preview
+    from neuronagent.service.lookup import Example, Index, Neuron
     from neuronagent.service.lookup import open_index as open
     from neuronagent.service.tracing import trace
     from neuronagent.store.search import SearchQuery

@@ -102,19 +102,7 @@ def judges(combinations: Mapping[str, View]) -> list[str]:
         False: f"which FAILED its check: its scores ({DAGGER}) are not to be trusted",
         None: "which was not checked (neuronagent judge-check)",
     }
-    lines = [f"Judged by {text.visible(judge)}, {said[fit]}." for judge, fit in found.items()]
-    return lines + [
-        f"Also judged by {text.visible(judge)}, which FAILED its check: what it said of these texts is left out here."
-        for judge in _unfit(combinations)
-        if judge not in found
-    ]
-
-
-def _unfit(combinations: Mapping[str, View]) -> list[str]:
-    """The judges without a good check that read any of the explanations."""
-    read = [view for own in combinations.values() for view in (own, *own.get("others", ()))]
-    verdicts = [(name, found) for view in read for name, found in view.get("by_judge", {}).items()]
-    return list(dict.fromkeys(name for name, found in verdicts if found == Verdict.UNFIT.value))
+    return [f"Judged by {text.visible(judge)}, {said[fit]}." for judge, fit in found.items()]
 
 
 def protocols(combinations: Mapping[str, View]) -> list[str]:
@@ -171,12 +159,16 @@ def _other_judges(combinations: Mapping[str, View]) -> list[str]:
     found: dict[str, list[str]] = {}
     for name, own in combinations.items():
         for judge, verdict in own.get("by_judge", {}).items():
-            if verdict == Verdict.UNFIT.value:
-                continue  # said above
             if judge != own.get("judge"):
                 found.setdefault(str(judge), []).append(f"{_name(name)} {verdict}")
-    titles = {RULE: "By its own predictor"}
-    return [f"{titles.get(j, f'Judged also by {text.visible(j)}')}: {', '.join(said)}." for j, said in found.items()]
+    return [f"{_titled(judge, said)}: {', '.join(said)}." for judge, said in found.items()]
+
+
+def _titled(judge: str, said: Sequence[str]) -> str:
+    if judge == RULE:
+        return "By its own predictor"
+    unfit = any(line.endswith(Verdict.UNFIT.value) for line in said)
+    return f"Judged also by {text.visible(judge)}" + (", which FAILED its check" if unfit else "")
 
 
 def _notes(combinations: Mapping[str, View], corpus: bool) -> list[str]:

@@ -54,6 +54,7 @@ def explained(checked: Ran, tmp_path_factory: pytest.TempPathFactory, server: Sc
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
         patch.setenv("OPENAI_BASE_URL", server.base_url)
         patch.setenv("NEURONAGENT_DB", str(copy))
+        patch.delenv("COLUMNS", raising=False)  # as wide as every test's cards
         code = run(EXPLAIN)
     return copy, Ran(code, out.getvalue(), err.getvalue())
 
@@ -120,10 +121,9 @@ def test_a_careless_judge_fails_its_check_and_its_scores_are_marked(
     card = cli("explain", "0.1", "--llm", CARELESS, *QUICK, "--db", copy)
     assert card.code == 0, card.err
     assert "FAILED its check" in " ".join(card.out.split())
-    assert "judge unfit" not in card.out  # the rules' own verdicts stand
+    assert "judge unfit" in card.out
+    assert card.out.index("supported") < card.out.index("judge unfit")  # the rules' own verdicts stand
     assert paid(words)
-    history = cli("explanations", "0.1", "--db", copy)
-    assert "judge unfit" in history.out
 
 
 def test_a_model_writes_a_judge_reads_and_the_card_names_it(cli: Cli, done: Ran) -> None:
@@ -143,7 +143,8 @@ def test_a_model_writes_a_judge_reads_and_the_card_names_it(cli: Cli, done: Ran)
 @pytest.mark.slow
 def test_what_is_stored_is_shown_again_without_a_paid_question(cli: Cli, done: Ran, words: Scripted) -> None:
     again = cli(*EXPLAIN)
-    assert (again.code, again.out) == (0, done.out)
+    assert again.out.splitlines() == done.out.splitlines()
+    assert again.code == 0
     assert paid(words) == []
 
 

@@ -127,7 +127,7 @@ def test_other_judges_are_told_with_their_verdicts() -> None:
     by = {"rule": "supported", JUDGE: "not supported", "older": "judge unfit"}
     shown = drawn({"gate+_in+": combination(score("detection", "N0"), by_judge=by)})
     assert "By its own predictor: gate+ in+ supported." in shown
-    assert "Judged also by older: gate+ in+ judge unfit." in shown
+    assert "Judged also by older, which FAILED its check: gate+ in+ judge unfit." in shown
 
 
 def test_a_long_hostile_text_is_cut_and_made_visible() -> None:
