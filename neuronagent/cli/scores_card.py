@@ -86,7 +86,8 @@ def told_apart(cross: View) -> Text:
         return Text(f"Combinations against each other: not scored, {text.visible(str(cross['reason']))}.")
     line = Text("Told apart: ", style="default")
     shares = f"{text.percent(cross['value'])} [{100 * cross['lo']:.0f}–{100 * cross['hi']:.0f} %]"
-    line.append(f"{shares} of the windows go to the right combination", style="bold")
+    unfit = DAGGER if cross.get("judge_fit") is False else ""
+    line.append(f"{shares}{unfit} of the windows go to the right combination", style="bold")
     line.append(f" (chance {text.percent(cross['chance'])}, n = {cross['windows']})")
     pairs = [f"{_name(a)} and {_name(b)}" for a, b in cross["not_told_apart"]]
     return line.append(f"; not told apart: {', '.join(pairs)}." if pairs else ".")

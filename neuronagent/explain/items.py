@@ -105,10 +105,18 @@ def _others(
 
 
 def _further(evidence: NeuronEvidence, own: CombinationEvidence, split: Split, name: str) -> list[Window]:
-    windows = evidence.further.get(split, {}).get(own.combination, {}).get(name, ())
+    windows = unlike(evidence.further.get(split, {}).get(own.combination, {}).get(name, ()))
     if name == N3:  # the passage that was found is what is shown, in either view
         return [replace(window, shown=window.span(View.CAUSAL)) for window in windows]
     return list(windows)
+
+
+def unlike(windows: Iterable[Window]) -> list[Window]:
+    """The windows without near-duplicates of earlier ones."""
+    first: dict[tuple[int, ...], Window] = {}
+    for window in windows:
+        first.setdefault(window.fingerprint, window)
+    return list(first.values())
 
 
 def _reason(evidence: NeuronEvidence, name: str, split: Split, view: View) -> str:

@@ -18,9 +18,12 @@ import numpy as np
 from neuronagent.domain import COMBINATIONS, NeuronId, Score, SignCombination, Split, View
 from neuronagent.explain import statistics
 from neuronagent.explain.items import N0, SAME_TEXTS
+from neuronagent.explain.prompts import judge_prompt_version
 from neuronagent.explain.scorers import cross_combination
 from neuronagent.explain.scorers.detection import AUROC, STRONGEST
 from neuronagent.explain.verdict import Verdict, by_judge, verdict
+from neuronagent.service.scoring import CHOSEN
+from neuronagent.store.explanations import StoredScore
 from neuronagent.store.reader import IndexReader
 
 LEVEL = 0.05
@@ -108,14 +111,15 @@ def report(
 ) -> BatchReport:
     """What the index holds of `neurons` by explanations of `source`, current ones that are scored.
 
-    An explanation that several judges scored counts by the first of them. With `judge` the explanation counts that this
-    judge scored last, whatever its source: a campaign may have kept the rule.
+    An explanation that several judges scored counts by the first of them. With `judge` the explanation counts that a
+    campaign of this judge chose last, whatever its source: it may have kept the rule; without any, the one that it
+    scored last. Scores of one protocol count, the newest.
     """
     units: list[_Unit] = []
     unclear: list[Pair] = []
     wanted = list(dict.fromkeys(neurons))
     explained = 0
-    fit = judge is None or reader.judges_fit().get(judge, True)
+    fit = judge is None or reader.judges_fit(judge_prompt_version()).get(judge, True)
     for neuron in wanted:
         scores = _scores(reader, neuron, source, judge)
         explained += bool(scores)
@@ -144,7 +148,7 @@ def _scores(
 ) -> dict[SignCombination, tuple[Sequence[Score], str, str]]:
     """By combination, the scores that count, their protocol and who wrote what was scored."""
     found: dict[SignCombination, tuple[Sequence[Score], str, str]] = {}
-    last: dict[SignCombination, int] = {}
+    last: dict[SignCombination, tuple[bool, int]] = {}
     for stored in reader.explanations(neuron):
         c, by = stored.explanation.combination, stored.explanation.source
         scores = reader.scores(stored.id)
@@ -152,11 +156,18 @@ def _scores(
             scores = [row for row in scores if row.score.judge == judge]
         elif by != source:
             continue
+        scores = newest_protocol(scores)
         judged = by_judge([row.score for row in scores])
-        newest = max((row.id for row in scores), default=0)
-        if judged and (judge is None or newest > last.get(c, 0)):
-            found[c], last[c] = (next(iter(judged.values())), scores[0].protocol_version, by), newest
+        rank = any(row.score.metric == CHOSEN for row in scores), max((row.id for row in scores), default=0)
+        if judged and (judge is None or rank > last.get(c, (False, 0))):
+            found[c], last[c] = (next(iter(judged.values())), scores[0].protocol_version, by), rank
     return found
+
+
+def newest_protocol(scores: Sequence[StoredScore]) -> list[StoredScore]:
+    """Of each judge's scores those of the protocol that it scored under last: items of two protocols never mix."""
+    last = {row.score.judge: row.protocol_version for row in sorted(scores, key=lambda row: row.id)}
+    return [row for row in scores if row.protocol_version == last[row.score.judge]]
 
 
 def _unit(scores: Sequence[Score], protocol: str, source: str, fit: bool) -> _Unit:

@@ -172,7 +172,7 @@ def explanation_view(index: Index, neuron: NeuronId) -> dict[str, Any]:
         "meaning": None,
         "summary": views.summary_of(shown),
         "combinations": {c.value: _explained(evidence, c, shown[c], fit) for c in COMBINATIONS},
-        "cross_combination": views.cross_view({c: [s.score for s in scores] for c, scores in tested.items()}),
+        "cross_combination": views.cross_view(tested, fit),
     }
 
 

@@ -169,8 +169,10 @@ class Index:
 
     @property
     def judges_fit(self) -> dict[str, bool]:
-        """Of each judge that was checked, by the name that scores have: whether it passed, the last time."""
-        return self.reader.judges_fit()
+        """Of each judge that was checked with the prompts of today, by the name that scores have: whether it passed."""
+        from neuronagent.explain.prompts import judge_prompt_version
+
+        return self.reader.judges_fit(judge_prompt_version())
 
     @cached_property
     def is_imported(self) -> bool:

@@ -36,6 +36,8 @@ from neuronagent.explain.subjects import (
 from neuronagent.explain.verdict import TOKEN_LIST_CONTROL
 
 RULE_JUDGE = "rule"
+CHOSEN = "chosen"
+"""The metric under which a campaign marks the text that it chose: the mean AUROC on `select`, and which campaign."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,11 +236,16 @@ def _controls(
     other = units.like(neuron, c)
     if other is not None:
         rule = other[1]
-        controls[f"other neuron {other[0]}"] = voice.subject(Said(text=rule.label(units.shapes), rule=rule))
+        controls[f"other neuron {other[0]}"] = voice.subject(Said(text=rule_words(rule, units.shapes), rule=rule))
     for d, subject in subjects.items():
         if d is not c:
             controls[f"other combination {d.value}"] = subject
     return controls
+
+
+def rule_words(rule: RuleExplanation, shapes: TokenShapes) -> str:
+    """What a judge reads of a rule: its conditions, without the numbers that stand beside them for people."""
+    return f"Fires {rule.label(shapes)}."
 
 
 def token_list_text(rule: RuleExplanation, shapes: TokenShapes) -> str:

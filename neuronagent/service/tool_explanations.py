@@ -51,7 +51,7 @@ def neuron_explanations(
     fit = index.judges_fit
     ranked = {d: views.ranked(everything, d, fit) for d in COMBINATIONS}
     shown = {d: views.judged(own[0][1], fit)[1] for d, own in ranked.items() if own}
-    told_apart = views.cross_view({c: [s.score for s in scores] for c, scores in shown.items()})
+    told_apart = views.cross_view(shown, fit)
 
     def render(rows: list[ExplanationRow], following: str | None) -> Explanations:
         return Explanations(

@@ -31,8 +31,9 @@ from neuronagent.explain.evidence import MINIMUM_STRONG
 from neuronagent.explain.scorers import cross_combination
 from neuronagent.explain.scorers.output import WEIGHTS_JUDGE
 from neuronagent.explain.verdict import Verdict, verdict
+from neuronagent.service.batch_report import newest_protocol
 from neuronagent.service.lookup import Example, Index, Neuron
-from neuronagent.service.scoring import RULE_JUDGE
+from neuronagent.service.scoring import CHOSEN, RULE_JUDGE
 from neuronagent.service.weight_views import neighbours_view, role_view
 from neuronagent.store.explanations import StoredExplanation, StoredScore
 from neuronagent.store.search import SearchPage, SearchRow
@@ -225,7 +226,7 @@ def explanation_view(neuron: Neuron) -> dict[str, Any]:
         "meaning": describe.geometry_sentence(neuron.record.geometry, neuron.record.io_class),
         "summary": summary_of(shown),
         "combinations": {c.value: _explained(neuron.record, c, shown[c], fit) for c in COMBINATIONS},
-        "cross_combination": cross_view({c: [s.score for s in scores] for c, scores in tested.items()}),
+        "cross_combination": cross_view(tested, fit),
     }
 
 
@@ -234,20 +235,22 @@ Stored = tuple[StoredExplanation, list[StoredScore]]
 
 def ranked(stored: Sequence[Stored], c: SignCombination, fit: Mapping[str, bool]) -> list[Stored]:
     """The explanations of one combination: those that a fit judge has scored, those that another one has, those that
-    nobody has; the newest scores first."""
+    nobody has; what a campaign chose before other texts; the newest scores first."""
 
-    def place(item: Stored) -> tuple[bool, bool, int, int]:
+    def place(item: Stored) -> tuple[bool, bool, bool, int, int]:
         explanation, scores = item
         judge, own = judged(scores, fit)
         unfit = judge_fit(judge, fit) is False
-        return judge is None, unfit, -max((s.id for s in own), default=0), -explanation.id
+        chosen = any(s.score.metric == CHOSEN for s in own)
+        return judge is None, unfit, not chosen, -max((s.id for s in own), default=0), -explanation.id
 
     return sorted(((e, scores) for e, scores in stored if e.explanation.combination is c), key=place)
 
 
 def judged(scores: Sequence[StoredScore], fit: Mapping[str, bool]) -> tuple[str | None, list[StoredScore]]:
-    """The judge that was asked last, one that is fit if there is one, and its scores, with those that need no judge; a
-    text that nobody read has none."""
+    """The judge that was asked last, one that is fit if there is one, and its scores under the protocol that it was
+    asked under last, with those that need no judge; a text that nobody read has none."""
+    scores = newest_protocol(scores)
     read = [s for s in scores if s.score.judge != WEIGHTS_JUDGE]
     last = max(read, key=lambda s: (judge_fit(s.score.judge, fit) is not False, s.id), default=None)
     judge = None if last is None else last.score.judge
@@ -366,13 +369,17 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def cross_view(scores: Mapping[SignCombination, Sequence[Score]]) -> dict[str, Any]:
-    """Whether the combinations are told apart, from the stored shares of each."""
-    tested = {c: rows for c, rows in scores.items() if any(s.metric == cross_combination.WHICH for s in rows)}
+def cross_view(stored: Mapping[SignCombination, Sequence[StoredScore]], fit: Mapping[str, bool]) -> dict[str, Any]:
+    """Whether the combinations are told apart, from the stored shares of each: one judge's, under one protocol."""
+    which = {c: [s for s in rows if s.score.metric == cross_combination.WHICH] for c, rows in stored.items()}
+    contests = {(s.score.judge, s.protocol_version) for rows in which.values() for s in rows}
+    if len(contests) > 1:
+        return {"available": False, "reason": "the explanations shown were not judged together"}
+    tested = {c: [s.score for s in stored[c]] for c, rows in which.items() if rows}
     overall = cross_combination.overall(tested)
     if overall is None:
         return {"available": False, "reason": "fewer than two combinations have an explanation that was scored"}
-    which = {
+    shares = {
         c.value: {s.negative_set: s.value for s in rows if s.metric == cross_combination.WHICH}
         for c, rows in tested.items()
     }
@@ -386,7 +393,9 @@ def cross_view(scores: Mapping[SignCombination, Sequence[Score]]) -> dict[str, A
         "chance": 1 / len(tested),
         "windows": windows,
         "split": Split.TEST.value,
-        "confusion": which,
+        "confusion": shares,
+        "judge": next(iter(contests))[0],
+        "judge_fit": judge_fit(next(iter(contests))[0], fit),
         "not_told_apart": [[a.value, b.value] for a, b in cross_combination.not_told_apart(tested)],
     }
 

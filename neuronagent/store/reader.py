@@ -288,11 +288,12 @@ class IndexReader:
         with self._connect() as connection:
             return find_scores(connection, explanation_id, superseded=superseded)
 
-    def judges_fit(self) -> dict[str, bool]:
-        """Of each judge that was checked, by the name that its scores have: whether it passed, the last time."""
+    def judges_fit(self, prompt_version: str) -> dict[str, bool]:
+        """Of each judge that was checked with this version of the prompts, by the name that its scores have: whether it
+        passed, the last time."""
         with self._connect() as connection:
-            checks = find_checks(connection)
-        return {stored.check.judge: stored.check.passed for stored in reversed(checks)}
+            checks = [stored.check for stored in find_checks(connection)]
+        return {check.judge: check.passed for check in reversed(checks) if check.prompt_version == prompt_version}
 
     def trace(self, neuron: NeuronId, text_id: int) -> Trace | None:
         """What `neuron` did at the tokens of a text; None where that was not stored."""

@@ -141,10 +141,12 @@ def _limits(recall: Interval, share: float, often: float, name: str, n: int, tok
 @dataclass(frozen=True, kw_only=True)
 class _Strong:
     """The windows that stand for the `total` strong tokens of a corpus: the `listed` first of them for themselves, the
-    others, in proportion to their `weights`, for all the rest."""
+    others, in proportion to their `weights`, for all the rest. The top list has `known` strong tokens, near-duplicates
+    and second ones of a text included."""
 
     windows: list[Window]
     listed: int
+    known: int
     weights: Array
     total: int
 
@@ -157,6 +159,7 @@ class _Strong:
         return cls(
             windows=strong + others,
             listed=len(strong),
+            known=sum(tau is not None and abs(e.value) >= tau for e in own.record.post_by_split[split]),
             weights=np.array([1 / abs(w.post) for w in others], dtype=np.float64),
             total=strong_tokens(own, split, tau),
         )
@@ -164,7 +167,7 @@ class _Strong:
     @property
     def unsampled(self) -> bool:
         """Whether there are strong tokens for which no window stands."""
-        return self.total > self.listed == len(self.windows)
+        return self.total > self.known and self.listed == len(self.windows)
 
     def recall(self, held: NDArray[np.bool_]) -> Interval:
         """The share of the strong tokens that is `held` `[windows]`; Wilson at the sample's effective size. Limits that
@@ -173,7 +176,9 @@ class _Strong:
         if self.unsampled:
             limits = certain / self.total, (certain + self.total - self.listed) / self.total
             return Interval(limits[0], *limits)
-        if not len(held) or self.total <= self.listed:
+        if (
+            not len(held) or self.total <= self.listed
+        ):  # the list has them all; near-duplicates in it are of one kind with what they copy
             return statistics.wilson(certain, self.listed)
         size = statistics.effective_size(self.weights, [w.text.text_id for w in self.windows[self.listed :]])
         rest = statistics.wilson(min(1.0, float(self.weights[held].sum() / self.weights.sum())) * size, size)

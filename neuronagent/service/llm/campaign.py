@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from neuronagent.domain import Explanation, NeuronId, Score, SignCombination
+from neuronagent.domain import Explanation, NeuronId, Score, SignCombination, Split
 from neuronagent.errors import LLMError, NotFoundError
 from neuronagent.explain.draft_answer import Draft
+from neuronagent.explain.prompts import judge_prompt_version
 from neuronagent.service.direct_output import DirectOutput
 from neuronagent.service.explain import Explainer, evidence_hash
 from neuronagent.service.explain_imported import ImportedExplainer
@@ -24,7 +25,7 @@ from neuronagent.service.llm.connect import Connection, Drafter, RunJudge, conne
 from neuronagent.service.llm.options import LLMOptions
 from neuronagent.service.lookup import Index
 from neuronagent.service.progress import Progress, Silent
-from neuronagent.service.scoring import Plan, Said
+from neuronagent.service.scoring import CHOSEN, Plan, Said, rule_words
 from neuronagent.store.engine import open_writer
 from neuronagent.store.explanations import StoredExplanation, StoredScore, add_explanation, add_scores
 
@@ -70,7 +71,7 @@ def plan_for(index: Index, options: LLMOptions) -> Plan:
 
 def protocol_of(units: Units, neuron: NeuronId, plan: Plan) -> str:
     """The protocol of judged scores: what was asked, of which items."""
-    return f"{PROTOCOL} {plan.name} of {units.protocol(neuron)}"
+    return f"{PROTOCOL} {judge_prompt_version()} {plan.name} of {units.protocol(neuron)}"
 
 
 def explain_neurons(
@@ -184,7 +185,7 @@ class _Run:
         if not rules or is_done(self.index, neuron, self.connection, self.plan):
             return False
         drafts = self._drafts(neuron, self.drafter)
-        shown = {c: Said(text=rule_words(said, self.units), rule=said.rule) for c, said in rules.items()}
+        shown = {c: judged_rule(said, self.units) for c, said in rules.items()}
         candidates = {
             c: [shown[c], *(Said(text=draft.text(c)) for draft in drafts if c in draft.combinations)] for c in shown
         }
@@ -255,12 +256,30 @@ class _Run:
         }
         for c, said in chosen.items():
             identifier, found = rules.get(c), [*scores[c]]
+            found.append(self._mark(neuron, c, choices[c], drafter))
             if said.rule is None or identifier is None:
+                assert choices[c].place, "a rule that was judged is stored"
                 draft = drafts[choices[c].place - 1]
                 identifier = self._add_text(neuron, c, said.text, draft, choices[c], drafter)
                 claims = draft.combinations[c]
                 found += self._output.scores(neuron, c, claims.promotes, claims.suppresses)
             self._add(identifier, neuron, c, found, protocol)
+
+    def _mark(self, neuron: NeuronId, c: SignCombination, choice: Choice, drafter: Drafter) -> Score:
+        """Says that this campaign chose the text, and how well it did on `select`."""
+        value = choice.values[choice.place]
+        return Score(
+            metric=CHOSEN,
+            negative_set=_hash(self.units, neuron, c, drafter, self.judge, self.plan),
+            split=Split.SELECT,
+            value=value,
+            lo=None,
+            hi=None,
+            n_pos=0,
+            n_neg=0,
+            reason=None if value is not None else "nothing to choose by in select",
+            judge=self.judge.name,
+        )
 
     def _add_text(
         self, neuron: NeuronId, c: SignCombination, text: str, draft: Draft, choice: Choice, drafter: Drafter
@@ -292,8 +311,8 @@ class _Run:
 
 
 def is_done(index: Index, neuron: NeuronId, connection: Connection, plan: Plan) -> bool:
-    """Whether each combination of a neuron that can be explained has a text of this very campaign with its scores: a
-    draft's, or the rule's own."""
+    """Whether each combination of a neuron that can be explained has a text with its scores that this very campaign
+    chose: a draft, or the rule's own words."""
     assert connection.drafter is not None
     units, done = units_of(index), set[SignCombination]()
     wanted, protocol = units.wanted(neuron), protocol_of(units, neuron, plan)
@@ -301,7 +320,7 @@ def is_done(index: Index, neuron: NeuronId, connection: Connection, plan: Plan) 
         said = explanation.explanation
         if said.combination in wanted and is_judged(scores, connection.judge, protocol):
             made = _hash(units, neuron, said.combination, connection.drafter, connection.judge, plan)
-            if said.source == "rule" or said.evidence_hash == made:
+            if any(s.score.metric == CHOSEN and s.score.negative_set == made for s in scores):
                 done.add(said.combination)
     return wanted <= done
 
@@ -317,9 +336,9 @@ def _hash(units: Units, neuron: NeuronId, c: SignCombination, drafter: Drafter, 
     return evidence_hash(units.fingerprint, neuron, c, made)
 
 
-def rule_words(said: Said, units: Units) -> str:
-    """What a judge reads of a rule: its conditions, without the numbers that stand beside them for people."""
-    return said.text if said.rule is None else f"Fires {said.rule.label(units.shapes)}."
+def judged_rule(said: Said, units: Units) -> Said:
+    """A rule as a judge reads it."""
+    return said if said.rule is None else Said(text=rule_words(said.rule, units.shapes), rule=said.rule)
 
 
 def beside(
@@ -328,7 +347,7 @@ def beside(
     """The texts that an explanation is scored among: those of the same writer for the neuron's other combinations, and
     the rules' where there are none. Combinations with too few examples are left out."""
     neuron = explanation.explanation.neuron
-    said = {c: Said(text=rule_words(own, units), rule=own.rule) for c, own in units.said(neuron).items()}
+    said = {c: judged_rule(own, units) for c, own in units.said(neuron).items()}
     for other, _ in stored:
         c = other.explanation.combination
         if c in said and _writer(other) == _writer(explanation):

@@ -23,9 +23,9 @@ from neuronagent.service.llm.campaign import (
     beside,
     is_done,
     is_judged,
+    judged_rule,
     plan_for,
     protocol_of,
-    rule_words,
     units_of,
 )
 from neuronagent.service.llm.connect import Connection, connected
@@ -38,6 +38,8 @@ SAMPLED = 12
 """Neurons that are looked at; the numbers of a larger run are scaled up from so many, evenly spaced."""
 _UNWRITTEN = "\0"
 """Begins the stand-in for a text that is yet to be written."""
+_WIDE = "\U00012000"
+"""A character of four bytes, which no text can have more of: as many tokens as a character can be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,7 @@ def _note_campaign(
     index: Index, units: Units, neuron: NeuronId, connection: Connection, plan: Plan, answers: Answers, candidates: int
 ) -> None:
     """Note all that will be asked about a neuron whose drafts are not written yet."""
-    rules = {c: Said(text=rule_words(said, units), rule=said.rule) for c, said in units.said(neuron).items()}
+    rules = {c: judged_rule(said, units) for c, said in units.said(neuron).items()}
     drafts = {c: [Said(text=f"{_UNWRITTEN}{neuron} {c.value} {i}") for i in range(candidates)] for c in rules}
     if not index.is_imported:
         everything = {c: [rules[c], *drafts[c]] for c in rules}
@@ -194,15 +196,15 @@ def _money(
 
 
 def _longest(question: Question) -> Question:
-    """The question with the longest texts in place of those that are yet to be written, made so that a tokenizer finds
-    nothing to merge. Each keeps what tells it from the others."""
+    """The question with the longest texts in place of those that are yet to be written, of the widest
+    characters. Each keeps what tells it from the others."""
     texts = tuple(_filled(text) if text.startswith(_UNWRITTEN) else text for text in question.texts)
     return replace(question, texts=texts)
 
 
 def _filled(text: str) -> str:
     name = text.removeprefix(_UNWRITTEN)
-    return f"{name} {'~q' * LONGEST_TEXT}"[:LONGEST_TEXT]
+    return f"{name} {_WIDE * LONGEST_TEXT}"[:LONGEST_TEXT]
 
 
 def _evenly(neurons: Sequence[NeuronId], most: int) -> list[NeuronId]:
