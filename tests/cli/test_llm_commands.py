@@ -175,6 +175,7 @@ def test_a_batch_stops_after_the_preview_until_it_is_agreed_to(cli: Cli, words: 
     assert "nothing was said" in cli("explanations", "0.0").out
 
 
+@pytest.mark.slow
 def test_a_batch_by_rules_prints_one_table_and_asks_nobody(
     cli: Cli, done: Ran, words: Scripted, tmp_path: Path
 ) -> None:

@@ -165,6 +165,7 @@ def test_its_name_says_what_it_is(model: LabelModel) -> None:
     assert judge.prompt_version == judge_prompt_version()
 
 
+@pytest.mark.slow
 def test_a_random_model_does_not_pass_the_check_of_judges(model: LabelModel) -> None:
     check = check_judge(LocalJudge(model, "tiny"))
     assert not check.passed

@@ -154,6 +154,7 @@ def test_redirects_without_end_are_given_up(serve: Serve, tmp_path: Path) -> Non
         import_gluscope(address, str(tmp_path / "new.db"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [403, 500])
 def test_a_server_that_fails_ends_the_import_and_nothing_is_written(
     status: int, serve: Serve, site: Path, tmp_path: Path

@@ -62,6 +62,7 @@ async def test_the_example_in_each_description_is_a_valid_call(client: Client) -
         assert not (await client.call_tool(tool["name"], example)).is_error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("response_format", ["concise", "detailed"])
 async def test_no_answer_about_any_neuron_is_too_long_or_harmful(nasty_path: Path, response_format: str) -> None:
     allowed = {"concise": 2_000, "detailed": 8_000}[response_format]

@@ -323,6 +323,7 @@ def test_an_index_says_what_it_was_built_from(world: World, reader: IndexReader)
 # Options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_tokens", [1, 100_000])
 def test_the_size_of_batches_changes_numbers_by_float_noise_only(
     world: World, seen: dict[NeuronId, Neuron], built: Path, tmp_path: Path, batch_tokens: int
@@ -603,6 +604,7 @@ def test_another_model_text_or_setting_on_the_same_database_is_refused_and_leave
     build_index(world.options(built))
 
 
+@pytest.mark.slow
 def test_a_database_server_is_asked_before_the_pass_whether_it_holds_the_index_or_another_one(
     world: World, postgresql: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -325,6 +325,7 @@ def test_damage_to_neighbours_is_found(folder: Path, tmp_path: Path, damage: Dam
     assert_found(folder / "made.db", tmp_path, damage, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("damage", "name"), LIVE)
 def test_damage_that_only_the_model_shows_is_found(folder: Path, tmp_path: Path, damage: Damage, name: str) -> None:
     assert_found(folder / "sound.db", tmp_path, damage, name, folder / "model")

@@ -82,6 +82,7 @@ def ctrl_c() -> None:
 # Equal to one pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("passes", [2, 5, 99])
 def test_several_passes_give_the_index_of_one_bit_for_bit(
     world: World, single: Rows, tmp_path: Path, passes: int
@@ -201,6 +202,7 @@ def test_activations_that_are_not_finite_stop_the_build_with_the_layer_and_nothi
     build_index(world.options(tmp_path / "index.db", layers=(0, 1)))
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_under_a_checkpoint_leaves_the_last_one(
     world: World, single: Rows, tmp_path: Path
 ) -> None:

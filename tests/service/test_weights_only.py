@@ -50,6 +50,7 @@ def of_weights(record: NeuronRecord) -> dict[str, Any]:
     return {name: getattr(record, name) for name in ("neuron", "sign", "io_class", "geometry", "role", "vocabulary")}
 
 
+@pytest.mark.slow
 def test_the_weights_have_the_numbers_that_an_index_with_a_text_has(world: World, db: Path, tmp_path: Path) -> None:
     recorded = tmp_path / "recorded.db"
     build_index(world.options(recorded, device="cpu", dtype="float32", neighbours="on"))

@@ -80,6 +80,7 @@ CRITERIA: dict[str, tuple[SearchQuery, Callable[[NeuronRecord], bool]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CRITERIA)
 def test_each_criterion_selects_what_it_says(reader: IndexReader, records: list[NeuronRecord], name: str) -> None:
     query, holds = CRITERIA[name]

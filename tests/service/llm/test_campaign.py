@@ -132,6 +132,7 @@ def test_a_draft_that_names_the_trigger_is_chosen_scored_and_supported(server: S
     assert headline["reading"] == 2  # the rule was read on `test` before
 
 
+@pytest.mark.slow
 def test_the_rule_is_kept_where_no_draft_beats_it(server: Scripted, index: Index) -> None:
     server.chat = reading(bad_writer)
     explain_neurons(index, [NEURON], options(server))
@@ -254,6 +255,7 @@ def test_the_preview_of_scoring_names_every_request_that_is_then_made(server: Sc
     assert told.judge_prompt_tokens == told.prompt_bound
 
 
+@pytest.mark.slow
 def test_the_preview_of_writing_bounds_what_is_then_asked(server: Scripted, index: Index) -> None:
     told = preview(index, [NEURON], options(server))
     report = explain_neurons(index, [NEURON], options(server))
