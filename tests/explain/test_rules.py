@@ -17,6 +17,7 @@ from tests.explain.planted_units import PM, PP, Everything
 UNITS = pytest.mark.parametrize("index", range(5), ids=lambda index: f"0.{index}")
 
 
+@pytest.mark.slow
 @UNITS
 def test_cover_is_the_share_of_strong_windows_that_no_earlier_rule_took(everything: Everything, index: int) -> None:
     for c in COMBINATIONS:

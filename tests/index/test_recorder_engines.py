@@ -73,6 +73,7 @@ def test_the_pass_in_cpp_has_every_bit_of_plain_operations(dtype: torch.dtype, n
     assert_same(record("cpu", dtype, neurons, "silu"), record("cpu", dtype, neurons, "silu", EagerEngine))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", _DTYPES)
 @pytest.mark.parametrize("neurons", [1, 130])
 @pytest.mark.parametrize("backwards", [False, True])

@@ -110,6 +110,7 @@ def in_mlp(name: str) -> bool:
     return ".mlp." in name
 
 
+@pytest.mark.slow
 def test_recorded_values_equal_the_transformer_bridge(spec: Spec, model: GatedModel) -> None:
     if spec.name == "gemma3":
         pytest.skip("TransformerLens would install torchvision")

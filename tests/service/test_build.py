@@ -260,6 +260,7 @@ def test_values_at_position_0_are_those_of_bos(world: World, records: dict[Neuro
         np.testing.assert_allclose(found, [g, i, act, act * i], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_identities_of_anything_stored_hold_for_every_neuron(
     reader: IndexReader, records: dict[NeuronId, NeuronRecord]
 ) -> None:
@@ -336,6 +337,7 @@ def test_the_size_of_batches_changes_numbers_by_float_noise_only(
         assert done.fingerprint == opened.info()["fingerprint"]
 
 
+@pytest.mark.slow
 def test_without_bos_texts_begin_with_their_own_token_and_position_0_is_still_left_out_of_lists(
     world: World, tmp_path: Path
 ) -> None:

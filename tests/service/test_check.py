@@ -320,6 +320,7 @@ def test_damage_is_found(folder: Path, tmp_path: Path, damage: Damage, name: str
     assert_found(folder / "sound.db", tmp_path, damage, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("damage", "name"), NEIGHBOURS)
 def test_damage_to_neighbours_is_found(folder: Path, tmp_path: Path, damage: Damage, name: str) -> None:
     assert_found(folder / "made.db", tmp_path, damage, name)

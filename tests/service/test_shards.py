@@ -64,6 +64,7 @@ def record(options: BuildOptions, count: int, which: Sequence[int] | None = None
 # A merge is the single run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 5, 29])
 def test_a_merge_of_any_number_of_shards_is_the_single_run(
     world: World, single: Rows, tmp_path: Path, count: int

@@ -108,6 +108,7 @@ def view(index: Index, neuron: NeuronId = NEURON) -> dict[str, Any]:
     return index.explain(neuron)["combinations"]
 
 
+@pytest.mark.slow
 def test_a_draft_that_names_the_trigger_is_chosen_scored_and_supported(server: Scripted, index: Index) -> None:
     def rules_are_greek(body: Body, _number: int) -> Response | None:
         asked = str(body["messages"][-1]["content"])
