@@ -37,7 +37,7 @@ def reading(write: Writing | None = None, *, before: Before | None = None) -> An
 
     def chat(body: Body, number: int) -> Response:
         response = answered(body, number)
-        if response.status != 200:
+        if response.status != 200 or not response.content.startswith(b"{"):
             return response
         said = json.loads(response.content)
         length = sum(len(str(message["content"])) for message in body["messages"])

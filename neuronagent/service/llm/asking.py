@@ -9,11 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from neuronagent.domain import COMBINATIONS, NeuronId, Score, SignCombination, Split, View
+from neuronagent.errors import LLMError
 from neuronagent.explain import statistics
 from neuronagent.explain.items import N0, N1, SAME_TEXTS, ItemSets
-from neuronagent.explain.judging import Judge, Told
-from neuronagent.explain.scorers.failures import answered, too_many_failed
+from neuronagent.explain.judges.local import LocalJudge
+from neuronagent.explain.judging import Status, Told
+from neuronagent.explain.scorers.failures import MOST_FAILED, answered, too_many_failed
 from neuronagent.explain.subjects import Answers, Subject
+from neuronagent.service.llm.connect import RunJudge
 from neuronagent.service.scoring import JudgeVoice, Plan, Said, Units, score
 
 _CHOSEN_ON = (N0, SAME_TEXTS, N1)
@@ -27,18 +30,31 @@ class Choice:
     values: tuple[float | None, ...]
 
 
-def ask(judge: Judge, answers: Answers, told: Told | None = None) -> None:
-    """Ask what was noted and has no answer yet."""
+def ask(judge: RunJudge, answers: Answers, told: Told | None = None) -> None:
+    """Ask what was noted and has no answer yet.
+
+    Raises:
+        LLMError: a server did not answer too many of the questions. They are no results, and are asked again by the
+            next run; what it answered is kept. (In this process, what fails once fails always.)
+    """
     questions = answers.unanswered
-    if questions:
-        answers.add(dict(zip(questions, judge.ask(questions, told), strict=True)))
+    if not questions:
+        return
+    found = dict(zip(questions, judge.ask(questions, told), strict=True))
+    lost = sum(answer.status in (Status.HTTP_ERROR, Status.TIMEOUT) for answer in found.values())
+    if lost > MOST_FAILED * len(found) and judge.server != LocalJudge.server:
+        raise LLMError(
+            f"{judge.server} did not answer {lost} of {len(found)} questions",
+            remedy="what was answered is kept: run it again when the server is well",
+        )
+    answers.add(found)
 
 
 def judged(
     units: Units,
     neuron: NeuronId,
     said: Mapping[SignCombination, Said],
-    judge: Judge,
+    judge: RunJudge,
     plan: Plan,
     *,
     only: Collection[SignCombination] = COMBINATIONS,
@@ -73,7 +89,7 @@ def choose(
     units: Units,
     neuron: NeuronId,
     candidates: Mapping[SignCombination, Sequence[Said]],
-    judge: Judge,
+    judge: RunJudge,
     plan: Plan,
     told: Told | None = None,
 ) -> dict[SignCombination, Choice]:

@@ -196,6 +196,25 @@ def test_answers_that_fail_never_become_scores(server: Scripted, index: Index) -
     assert "failed" in (detection[0].reason or "")
 
 
+def test_a_server_that_loses_many_questions_gives_no_scores_and_is_asked_for_them_again(
+    server: Scripted, index: Index
+) -> None:
+    def loses_a_third(_body: Body, number: int) -> Response | None:
+        return Response(content=b"<html>busy</html>") if number % 3 == 0 else None
+
+    add = add_text(index, NEURON, PP, "Fires on digits: ` 0`, ` 1`.", "Ada")
+    only = options(server, drafter=None)
+    server.chat = reading(before=loses_a_third)
+    with pytest.raises(LLMError, match="did not answer"):
+        score_stored(index, [NEURON], only, explanation_id=add.id)
+    assert not [scores for e, scores in index.explanations(NEURON) if e.id == add.id and scores]
+    answered = len(server.requests)
+    server.chat = reading()
+    score_stored(index, [NEURON], only, explanation_id=add.id)
+    assert answered / 4 < len(server.requests) - answered < answered / 2
+    assert [scores for e, scores in index.explanations(NEURON) if e.id == add.id and scores]
+
+
 @pytest.mark.slow
 def test_a_budget_stops_before_it_is_exceeded_and_more_money_goes_on(server: Scripted, index: Index) -> None:
     with pytest.raises(BudgetError):
