@@ -20,11 +20,9 @@ from neuronagent.domain import (
     COMBINATIONS,
     Explanation,
     NeuronId,
-    NeuronRecord,
     Score,
     SignCombination,
     Split,
-    Text,
     View,
 )
 from neuronagent.errors import UsageError
@@ -38,6 +36,7 @@ from neuronagent.explain.scorers import cross_combination
 from neuronagent.explain.scorers.base_rate import base_rate
 from neuronagent.explain.scorers.judged_base_rate import judged_base_rate
 from neuronagent.explain.statistics import Interval, auroc_interval
+from neuronagent.service.cached_texts import CachedTexts
 from neuronagent.service.scoring import Plan, RuleVoice, Said, Voice, score, seed_of
 from neuronagent.store.engine import open_writer
 from neuronagent.store.explanations import Scored, add_scored
@@ -48,7 +47,6 @@ PROTOCOL = "rule-v2"
 TRACED = "+traced"
 """What a protocol's name ends with where the model was run for the items that need it."""
 _CONTROL_CANDIDATES = 5
-_TEXTS_KEPT = 4096
 _NEURONS_KEPT = 128
 
 
@@ -62,39 +60,6 @@ class Explained:
     scores: tuple[Score, ...]
 
 
-class _CachedTexts:
-    """An index as `evidence.Corpus`, with the texts read lately kept: neurons share the texts of their samples."""
-
-    def __init__(self, reader: IndexReader) -> None:
-        self.locate, self.traced_tokens = reader.locate, reader.traced_tokens
-        self._reader = reader
-        self._texts: dict[int, Text] = {}
-
-    def neuron(self, neuron: NeuronId) -> NeuronRecord:
-        """The record; the texts of its lists and samples are read with it, all at once."""
-        record = self._reader.neuron(neuron)
-        entries = (
-            entry
-            for own in record.combinations.values()
-            for lists in (own.post_by_split, own.uniform, own.weighted)
-            for found in lists.values()
-            for entry in found
-        )
-        self._load({self.locate(entry.token_number)[0] for entry in entries})
-        return record
-
-    def text(self, text_id: int) -> Text:
-        if text_id not in self._texts:
-            self._load({text_id})
-        return self._texts[text_id]
-
-    def _load(self, ids: set[int]) -> None:
-        known = {text_id: self._texts.pop(text_id) for text_id in ids & self._texts.keys()}
-        self._texts |= known | self._reader.texts_of(ids - known.keys())  # what was asked for last is last
-        for text_id in list(self._texts)[: max(0, len(self._texts) - _TEXTS_KEPT)]:
-            del self._texts[text_id]
-
-
 class Explainer:
     """The deterministic explainer over one index, and the items that its neurons are scored on (`scoring.Units`).
 
@@ -104,7 +69,7 @@ class Explainer:
     def __init__(self, reader: IndexReader) -> None:
         """Raises `UsageError` if the index has no examples to explain."""
         self.reader = reader
-        self._corpus = _CachedTexts(reader)
+        self._corpus = CachedTexts(reader)
         info = reader.info()
         if info.get("weights_only"):
             raise UsageError(

@@ -18,6 +18,7 @@ from neuronagent.errors import IndexMismatchError, Interrupted, ModelError, Usag
 from neuronagent.explain.evidence import gather
 from neuronagent.explain.trace_plan import CORPUS_TOKENS, TraceCorpus, TracePlan, plan, settle
 from neuronagent.explain.traced import PLAN_VERSION, TracedTokens
+from neuronagent.service.cached_texts import CachedTexts
 from neuronagent.service.progress import Progress, Silent
 from neuronagent.service.stopping import stops_cleanly
 from neuronagent.store.engine import open_writer
@@ -137,22 +138,11 @@ class _Told:
         self._progress.advance(self._done + int((stage + share) / 3 * (self._neurons - 1)))
 
 
-class _Texts:
-    """An index as `evidence.Corpus`, with the texts read lately kept, and nothing traced."""
-
-    def __init__(self, reader: IndexReader) -> None:
-        self.neuron, self.locate = reader.neuron, reader.locate
-        self.text = lru_cache(maxsize=4096)(reader.text)
-
-    def traced_tokens(self, neuron: NeuronId) -> None:
-        """Plans do not depend on what was traced before."""
-
-
 class _Run:
     """An index and its model."""
 
     def __init__(self, reader: IndexReader, info: Mapping[str, Any], model: GatedModel) -> None:
-        self._corpus, self._salt, self._model = _Texts(reader), str(info["salt"]), model
+        self._corpus, self._salt, self._model = CachedTexts(reader, traced=False), str(info["salt"]), model
         self._found_in = TraceCorpus(reader.texts(Split.TEST, tokens=CORPUS_TOKENS), self._salt)
         self._dtype = str(info["identity"]["dtype"]) if model.device.type == "cuda" else "float32"
 
