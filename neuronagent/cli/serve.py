@@ -12,6 +12,7 @@ def command(db: Db = None) -> None:
     """Serve an index to an assistant over MCP on stdin and stdout."""
     target = chosen_db(db)
 
+    from neuronagent.mcp_server.options import ServerOptions
     from neuronagent.mcp_server.server import run_stdio
 
-    run_stdio(target)
+    run_stdio(ServerOptions(db=target))

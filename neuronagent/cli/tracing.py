@@ -51,11 +51,11 @@ def trace_first(index: Index, neurons: Sequence[NeuronId], *, model: str | None,
     if not wanted:
         return
 
-    from neuronagent.service import tracing
+    from neuronagent.service import indexed_model, tracing
 
     if model is None and not _writable(index):
         return  # what is stored can still be shown
-    if model is None and tracing.model_at_hand(index.info) is None:
+    if model is None and indexed_model.model_at_hand(index.info) is None:
         say(f"the model is not at hand: {_LEFT_OUT}; --model FOLDER adds them")
         return
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from neuronagent.errors import NeuronagentError, UsageError
+from neuronagent.mcp_server.options import ServerOptions
 from neuronagent.mcp_server.server import run_stdio
 
 
@@ -13,7 +14,7 @@ def main(arguments: list[str]) -> int:
     try:
         if len(arguments) != 1:
             raise UsageError("one argument is needed", remedy="python -m neuronagent.mcp_server DB")
-        run_stdio(arguments[0])
+        run_stdio(ServerOptions(db=arguments[0]))
     except NeuronagentError as error:
         sys.stderr.write(f"Error: {error}\n")
         return error.exit_code

@@ -7,15 +7,24 @@ A method is a tool: its name, its docstring and its signature are what a client 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from mcp.server.mcpserver.tools import Tool
-from mcp_types import CallToolResult, TextContent, ToolAnnotations
+from mcp_types import CallToolResult
 from pydantic import Field
 
-from neuronagent.mcp_server.schemas import flat_input, flat_output
-from neuronagent.service.bounded import MAX_LIMIT, compact
+from neuronagent.mcp_server.making import (
+    Combination,
+    Cosine,
+    Format,
+    Limit,
+    Model,
+    Neuron,
+    Paging,
+    data_tool,
+    structured,
+)
+from neuronagent.mcp_server.shared import SharedSource
 from neuronagent.service.tool_results import (
     Examples,
     Explanations,
@@ -30,43 +39,26 @@ from neuronagent.service.tool_results import (
 )
 
 if TYPE_CHECKING:
-    from neuronagent.mcp_server.source import IndexSource
     from neuronagent.service.lookup import Index
-
-Format = Literal["concise", "detailed"]
-Model = Annotated[str | None, Field(description="default: the one there is")]
-Neuron = Annotated[str, Field(description="layer.index from zero, such as 31.9634")]
-Combination = Annotated[str | None, Field(description="gate+_in+, gate+_in-, gate-_in+, gate-_in- (or ++, +-, -+, --)")]
-Limit = Annotated[int | None, Field(ge=1, le=MAX_LIMIT)]
-Cosine = Annotated[float | None, Field(allow_inf_nan=False)]
-Paging = Annotated[str | None, Field(description="next_cursor of the answer before")]
-
-READ_ONLY = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 
 
 class CoreTools:
-    """The core tools over the index at `db`."""
+    """The core tools over an index."""
 
-    def __init__(self, db: str) -> None:
-        self.db = db
-
-    @cached_property
-    def source(self) -> IndexSource:
-        from neuronagent.mcp_server.source import IndexSource
-
-        return IndexSource(self.db)
+    def __init__(self, source: SharedSource) -> None:
+        self._source = source
 
     def tools(self) -> list[Tool]:
         """All of them, in the order in which a client lists them."""
         return [
-            read_tool(self.model_info, "Model and index"),
-            read_tool(self.search_neurons, "Search neurons"),
-            read_tool(self.neuron_overview, "Neuron overview"),
-            read_tool(self.neuron_weights, "Neuron weight geometry"),
-            read_tool(self.neuron_vocab, "Neuron vocabulary projection"),
-            read_tool(self.neuron_examples, "Neuron examples"),
-            read_tool(self.neuron_stats, "Neuron statistics"),
-            read_tool(self.neuron_explanations, "Neuron explanations"),
+            data_tool(self.model_info, "Model and index"),
+            data_tool(self.search_neurons, "Search neurons"),
+            data_tool(self.neuron_overview, "Neuron overview"),
+            data_tool(self.neuron_weights, "Neuron weight geometry"),
+            data_tool(self.neuron_vocab, "Neuron vocabulary projection"),
+            data_tool(self.neuron_examples, "Neuron examples"),
+            data_tool(self.neuron_stats, "Neuron statistics"),
+            data_tool(self.neuron_explanations, "Neuron explanations"),
         ]
 
     def model_info(
@@ -260,19 +252,4 @@ class CoreTools:
         )
 
     def _answer(self, model: str | None, ask: Callable[[Index], Mapping[str, Any]]) -> CallToolResult:
-        from neuronagent.service.tools import check_model
-
-        index = self.source.view()
-        check_model(index, model)
-        found = dict(ask(index))
-        # Some hosts show the model only the one, some only the other: both say everything.
-        return CallToolResult(content=[TextContent(type="text", text=compact(found))], structured_content=found)
-
-
-def read_tool(function: Callable[..., CallToolResult], title: str) -> Tool:
-    """A read-only tool of a function whose docstring is its description."""
-    description = " ".join((function.__doc__ or "").split())
-    tool = Tool.from_function(function, title=title, description=description, annotations=READ_ONLY)
-    tool.parameters = flat_input(tool.parameters)
-    tool.fn_metadata.output_schema = flat_output(tool.fn_metadata.output_schema or {})
-    return tool
+        return structured(ask(self._source.view(model)))

@@ -23,6 +23,8 @@ from pydantic import ValidationError
 from neuronagent.domain import clip
 from neuronagent.errors import NeuronagentError, NotFoundError, StorageError
 from neuronagent.mcp_server.core import CoreTools
+from neuronagent.mcp_server.options import ServerOptions
+from neuronagent.mcp_server.shared import SharedSource
 from neuronagent.mcp_server.stdio import serve_stdio
 
 logger = logging.getLogger(__name__)
@@ -84,22 +86,23 @@ class NeuronServer(MCPServer[Any]):
         await serve_stdio(self._lowlevel_server)
 
 
-def build_server(db: str) -> NeuronServer:
-    """A server over the index `db`, a path or `postgresql://…` URL; the index is opened with the first call."""
+def build_server(options: ServerOptions) -> NeuronServer:
+    """A server as asked for; the index is opened with the first call."""
     # Before the SDK sets up logging of its own, whose rich tracebacks would hold up every other call.
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    return NeuronServer(CoreTools(db).tools())
+    return NeuronServer(CoreTools(SharedSource(options.db)).tools())
 
 
-def run_stdio(db: str) -> None:
-    """Serve the index `db` on stdin and stdout until the client closes stdin.
+def run_stdio(options: ServerOptions) -> None:
+    """Serve an index on stdin and stdout until the client closes stdin.
 
     Raises:
         NotFoundError: there is no such file.
     """
+    db = options.db
     if "://" not in db and not Path(db).expanduser().is_file():
         raise NotFoundError(f"{db} does not exist", remedy="name an index file, or make one with neuronagent index")
-    build_server(db).run("stdio")
+    build_server(options).run("stdio")
 
 
 def _unknown(what: str, name: str, allowed: Iterable[str]) -> str:

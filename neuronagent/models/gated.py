@@ -2,11 +2,15 @@
 
 Activations are those of the loaded model itself, in its dtype; processed weights (`weights.py`) come from the file and
 never produce any. The sign convention is applied by whoever stores numbers, not here.
+
+A *change* replaces `post` on its way to the out projection, and nothing else: gate and in stay what they are. Later
+layers see what the changed neurons wrote, so that x_gate and x_in there are those of the changed model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import torch
@@ -21,6 +25,13 @@ from neuronagent.models.weights import ModelWeights
 
 Sink = Callable[[int, Tensor, Tensor], None]
 """Receives (layer, x_gate, x_in), both `[texts, tokens, neurons]`."""
+
+Change = Callable[[Tensor, Tensor, Tensor, int], Tensor | None]
+"""Called with (post, x_gate, x_in, first) of a layer, `[texts, tokens, neurons]` each; `first` is the position of the
+first token (above 0 only where a text is continued token by token). Returns what is written in place of `post`, a
+tensor of its own, or None for no change."""
+Changes = Mapping[int, Change]
+"""Changes by layer."""
 
 
 class GatedModel(ModelWeights):
@@ -91,17 +102,108 @@ class GatedModel(ModelWeights):
         Raises:
             ModelError: more tokens than `max_positions`.
         """
-        if token_ids.shape[1] > self.max_positions:
-            raise ModelError(
-                f"{token_ids.shape[1]} tokens are more than the {self.max_positions} that {self.name} reads"
+        self._check_length(token_ids.shape[1])
+        with self._hooked(range(self.n_layers), sink), torch.inference_mode():
+            self._base(input_ids=token_ids.to(self.device), use_cache=False)
+
+    def run(self, token_ids: Tensor, *, changes: Changes | None = None, sink: Sink | None = None) -> Tensor:
+        """One forward pass with `changes`; `token_ids` and `sink` as for `record`. Returns the final residual stream
+        after the last norm, `[texts, tokens, d_model]`, which `logits` turns into logits.
+
+        Raises:
+            ModelError: more tokens than `max_positions`.
+        """
+        self._check_length(token_ids.shape[1])
+        layers = range(self.n_layers) if sink is not None else ()
+        with ExitStack() as stack:
+            stack.enter_context(self._hooked(layers, sink or _nowhere))
+            stack.enter_context(self._changed(changes or {}))
+            stack.enter_context(torch.inference_mode())
+            return self._base(input_ids=token_ids.to(self.device), use_cache=False).last_hidden_state
+
+    def logits(self, final: Tensor) -> Tensor:
+        """The model's own logits `[…, vocabulary]` for `final` `[…, d_model]` as `run` returns it, soft-cap included.
+
+        A whole text's logits may be large: 1,024 tokens × 256,000 ids are a gigabyte in float32.
+        """
+        with torch.inference_mode():
+            found = cast(Any, self._live).get_output_embeddings()(final)
+            cap = getattr(self._checkpoint.settings, "final_logit_softcapping", None)
+            return found if cap is None else torch.tanh(found / cap) * cap
+
+    def continuation(
+        self, token_ids: Tensor, new_tokens: int, *, changes: Changes | None = None, temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[int]:  # fmt: skip
+        """At most `new_tokens` ids that the model writes after the one text `token_ids` `[1, tokens]`, with `changes`
+        at every token that it reads, its own included; it stops after an end-of-text token. `temperature` 0 takes the
+        most likely token; above, tokens are drawn with `seed`.
+
+        Raises:
+            ModelError: text and continuation have more tokens than `max_positions`.
+        """
+        self._check_length(token_ids.shape[1] + new_tokens)
+        ids = token_ids.to(self.device)
+        drawn: dict[str, Any] = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+        with self._changed(changes or {}), torch.inference_mode(), torch.random.fork_rng(self._rng_devices()):
+            torch.manual_seed(seed)
+            written: Tensor = cast(Any, self._live).generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=new_tokens,
+                pad_token_id=self.bos_id if self.bos_id is not None else 0,
+                **(
+                    drawn
+                    if temperature > 0
+                    else {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
+                ),
             )
-        handles = [handle for layer in range(self.n_layers) for handle in self._hook(layer, sink)]
+        return written[0, token_ids.shape[1] :].tolist()
+
+    def _rng_devices(self) -> list[torch.device]:
+        return [self.device] if self.device.type == "cuda" else []
+
+    def _check_length(self, tokens: int) -> None:
+        if tokens > self.max_positions:
+            raise ModelError(f"{tokens} tokens are more than the {self.max_positions} that {self.name} reads")
+
+    @contextmanager
+    def _hooked(self, layers: Iterable[int], sink: Sink) -> Generator[None]:
+        handles = [handle for layer in layers for handle in self._hook(layer, sink)]
         try:
-            with torch.inference_mode():
-                self._base(input_ids=token_ids.to(self.device), use_cache=False)
+            yield
         finally:
             for handle in handles:
                 handle.remove()
+
+    @contextmanager
+    def _changed(self, changes: Changes) -> Generator[None]:
+        """Inside, `post` of the layers of `changes` is what they return."""
+        handles: list[Any] = []
+        try:
+            for layer, change in changes.items():
+                handles += self._change(layer, change)
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _change(self, layer: int, change: Change) -> list[Any]:
+        seen: list[tuple[Tensor, Tensor]] = []
+        first = 0
+
+        def keep(_layer: int, x_gate: Tensor, x_in: Tensor) -> None:
+            seen.append((x_gate, x_in))
+
+        def on_out(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+            nonlocal first
+            post, (x_gate, x_in) = inputs[0], seen.pop()
+            changed = change(post, x_gate, x_in, first)
+            first += post.shape[1]
+            return None if changed is None else (changed, *inputs[1:])
+
+        out = self._projection(layer, "down_proj").register_forward_pre_hook(on_out)
+        return [*self._hook(layer, keep), out]
 
     def _hook(self, layer: int, sink: Sink) -> list[Any]:
         """Hooks on one layer's projections. The gate is computed first and waits for in."""
@@ -127,3 +229,7 @@ class GatedModel(ModelWeights):
 
     def _projection(self, layer: int, name: str) -> nn.Linear:
         return cast(nn.Linear, self._layers[layer].get_submodule("mlp").get_submodule(name))
+
+
+def _nowhere(_layer: int, _x_gate: Tensor, _x_in: Tensor) -> None:
+    """A sink for nothing."""

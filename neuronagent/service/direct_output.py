@@ -17,7 +17,7 @@ from neuronagent.errors import IndexMismatchError
 from neuronagent.explain.scorers.output import output_score, output_unknown
 from neuronagent.service.lookup import Index
 from neuronagent.service.scoring import seed_of
-from neuronagent.service.tracing import model_at_hand
+from neuronagent.service.indexed_model import model_at_hand
 
 if TYPE_CHECKING:
     from neuronagent.models.weights import ModelWeights

@@ -6,19 +6,18 @@ that were asked for are taken (`token_values`). From then on scoring needs no mo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from neuronagent.domain import NeuronId, Split, clip
-from neuronagent.errors import IndexMismatchError, Interrupted, ModelError, UsageError
+from neuronagent.domain import NeuronId, Split
+from neuronagent.errors import Interrupted, UsageError
 from neuronagent.explain.evidence import gather
 from neuronagent.explain.trace_plan import CORPUS_TOKENS, TraceCorpus, TracePlan, plan, settle
 from neuronagent.explain.traced import PLAN_VERSION, TracedTokens
 from neuronagent.service.cached_texts import CachedTexts
+from neuronagent.service.indexed_model import indexed_model
 from neuronagent.service.progress import Progress, Silent
 from neuronagent.service.stopping import stops_cleanly
 from neuronagent.store.engine import open_writer
@@ -48,12 +47,6 @@ def is_traced(reader: IndexReader, neuron: NeuronId) -> bool:
     """Whether `neuron` was run for the items that this version scores."""
     found = reader.traced_tokens(neuron)
     return found is not None and found.plan_version == PLAN_VERSION
-
-
-def model_at_hand(info: Mapping[str, Any]) -> str | None:
-    """The folder of the model that an index was made from, if it is still there: no download is begun unasked."""
-    source = str((info.get("model") or {}).get("source") or "")
-    return source if source and os.path.isfile(Path(source).expanduser() / "config.json") else None
 
 
 def trace(
@@ -89,7 +82,7 @@ def trace(
     wanted = [neuron for neuron in dict.fromkeys(neurons) if versions.get(neuron) != PLAN_VERSION]
     if wanted:
         progress.start("loading the model", 0, "")
-        opened = _model(info, model, device)
+        opened = indexed_model(info, model, device)
         engine = open_writer(target)
         try:  # the writer closes last: what it wrote is then in the index file itself
             with IndexReader.open(target) as reader:
@@ -188,30 +181,3 @@ class _Run:
 
 def _stored(tokens: TracedTokens) -> StoredTokens:
     return StoredTokens(numbers=tokens.numbers, values=tokens.values, sets=tokens.sets, plan_version=PLAN_VERSION)
-
-
-def _model(info: Mapping[str, Any], named: str | None, device: str) -> GatedModel:
-    """The model that was indexed, loaded once per process."""
-    import torch
-
-    said = info["model"]
-    source = str(said["source"])
-    if named is None and Path(source).is_absolute() and not Path(source).is_dir():
-        raise ModelError(
-            f"the model that was indexed is not at {clip(source)} any more", remedy="say where it is with --model"
-        )
-    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    model = _loaded(named or source, said["revision"] if named in (None, source) else None, said["dtype"], place)
-    if model.weights_hash != said["weights_hash"]:
-        raise IndexMismatchError(
-            f"{clip(named or source)} has other weights than the index was made from ({clip(said['name'])})",
-            remedy="name the model that was indexed",
-        )
-    return model
-
-
-@lru_cache(maxsize=1)
-def _loaded(source: str, revision: str | None, dtype: str, device: str) -> GatedModel:
-    from neuronagent.models.bridge import load_model
-
-    return load_model(source, revision=revision, dtype=dtype, device=device)

@@ -247,6 +247,12 @@ class IndexReader:
             found = [tuple(row) for row in connection.execute(query)]
         return np.array(found, dtype=np.float64).reshape(-1, len(columns))
 
+    def signs(self, layer: int) -> NDArray[np.int8]:
+        """The factors (+1 or −1) by which w_in and w_out of the neurons of a layer were multiplied, `[N]`."""
+        query = select(schema.neuron.c.sign).where(schema.neuron.c.layer == layer).order_by(schema.neuron.c.neuron)
+        with self._connect() as connection:
+            return np.array(connection.execute(query).scalars().all(), dtype=np.int8)
+
     def class_counts(self) -> dict[int, dict[IOClass, int]]:
         """How many neurons of each layer are in each IO class; classes without neurons are left out."""
         column = schema.neuron.c

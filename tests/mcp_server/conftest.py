@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mcp import Client
 
+from neuronagent.mcp_server.options import ServerOptions
 from neuronagent.mcp_server.server import build_server
 from tests.mcp_server.sample import write_sample
 
@@ -30,7 +31,7 @@ def nasty_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def client(index_path: Path) -> AsyncIterator[Client]:
-    async with Client(build_server(str(index_path))) as connected:
+    async with Client(build_server(ServerOptions(db=str(index_path)))) as connected:
         yield connected
 
 

@@ -141,7 +141,8 @@ def test_a_missing_index_ends_the_process_with_one_line(tmp_path: Path) -> None:
 
 def test_neither_start_nor_calls_load_torch_or_the_database_early() -> None:
     script = (
-        "import sys; from neuronagent.mcp_server.server import build_server; build_server('x.db');"
+        "import sys; from neuronagent.mcp_server.options import ServerOptions;"
+        "from neuronagent.mcp_server.server import build_server; build_server(ServerOptions(db='x.db'));"
         "print([m for m in ('torch', 'transformers', 'sqlalchemy', 'pandas', 'numpy') if m in sys.modules]);"
         "import neuronagent.service.tool_search, neuronagent.service.tool_explanations, neuronagent.mcp_server.source;"
         "print([m for m in ('torch', 'transformers', 'transformer_lens', 'datasets') if m in sys.modules])"

@@ -15,6 +15,7 @@ import anyio
 import pytest
 from mcp import Client
 
+from neuronagent.mcp_server.options import ServerOptions
 from neuronagent.mcp_server.server import INSTRUCTIONS, build_server
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +23,7 @@ SNAPSHOT = Path(__file__).with_name("surface.json")
 
 
 async def listed() -> list[dict[str, Any]]:
-    async with Client(build_server("there-is-no-such.db")) as client:
+    async with Client(build_server(ServerOptions(db="there-is-no-such.db"))) as client:
         tools = (await client.list_tools()).tools
     return [tool.model_dump(by_alias=True, exclude_none=True, mode="json") for tool in tools]
 
@@ -66,7 +67,7 @@ async def test_the_example_in_each_description_is_a_valid_call(client: Client) -
 @pytest.mark.parametrize("response_format", ["concise", "detailed"])
 async def test_no_answer_about_any_neuron_is_too_long_or_harmful(nasty_path: Path, response_format: str) -> None:
     allowed = {"concise": 2_000, "detailed": 8_000}[response_format]
-    async with Client(build_server(str(nasty_path))) as client:
+    async with Client(build_server(ServerOptions(db=str(nasty_path)))) as client:
         for tool in await listed():
             neurons = [f"{layer}.{i}" for layer in range(2) for i in range(12)]
             asks = [{"neuron": n} for n in neurons] if "neuron" in tool["inputSchema"].get("required", []) else [{}]
@@ -82,7 +83,7 @@ async def test_no_answer_about_any_neuron_is_too_long_or_harmful(nasty_path: Pat
 
 async def test_no_page_is_empty_and_the_last_one_comes(nasty_path: Path) -> None:
     lists = (("neuron_examples", "examples"), ("neuron_vocab", "top"), ("neuron_explanations", "explanations"))
-    async with Client(build_server(str(nasty_path))) as client:
+    async with Client(build_server(ServerOptions(db=str(nasty_path)))) as client:
         for tool, key in lists:
             for response_format in ("concise", "detailed"):
                 arguments: dict[str, Any] = {"neuron": "0.1", "response_format": response_format, "limit": 50}

@@ -10,12 +10,14 @@ import pytest
 from mcp import Client
 
 from neuronagent.mcp_server.core import CoreTools
+from neuronagent.mcp_server.options import ServerOptions
 from neuronagent.mcp_server.server import build_server
+from neuronagent.mcp_server.shared import SharedSource
 from tests.mcp_server.conftest import asked, refused
 from tests.mcp_server.sample import MODEL, weights_only
 
 pytestmark = pytest.mark.anyio
-TOOLS = [tool.name for tool in CoreTools("unused").tools()]
+TOOLS = [tool.name for tool in CoreTools(SharedSource("unused")).tools()]
 OF_NEURONS = [name for name in TOOLS if name.startswith("neuron_")]
 
 
@@ -137,7 +139,7 @@ async def test_reading_explanations_never_writes(client: Client, index_path: Pat
 
 
 async def test_an_index_of_weights_alone_says_what_would_compute_the_rest(tmp_path: Path) -> None:
-    async with Client(build_server(str(weights_only(tmp_path / "weights.db")))) as client:
+    async with Client(build_server(ServerOptions(db=str(weights_only(tmp_path / "weights.db"))))) as client:
         for tool in ("neuron_examples", "neuron_stats"):
             answer = await asked(client, tool, neuron="0.1")
             assert answer["available"] is False

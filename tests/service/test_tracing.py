@@ -23,7 +23,8 @@ from neuronagent.service.build import BuildOptions, build_index
 from neuronagent.service.check import Finding, check_index
 from neuronagent.service.lookup import Index
 from neuronagent.service.progress import Silent
-from neuronagent.service.tracing import Traced, is_traced, model_at_hand, trace
+from neuronagent.service.indexed_model import model_at_hand
+from neuronagent.service.tracing import Traced, is_traced, trace
 from neuronagent.service.weights_only import build_weights_index
 from neuronagent.store.reader import IndexReader
 from tests import planted
