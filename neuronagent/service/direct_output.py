@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from neuronagent.domain import NeuronId, Score, SignCombination, Split
 from neuronagent.errors import IndexMismatchError
 from neuronagent.explain.scorers.output import output_score, output_unknown
+from neuronagent.service.indexed_model import model_at_hand
 from neuronagent.service.lookup import Index
 from neuronagent.service.scoring import seed_of
-from neuronagent.service.indexed_model import model_at_hand
 
 if TYPE_CHECKING:
     from neuronagent.models.weights import ModelWeights

@@ -21,9 +21,9 @@ from neuronagent.explain.items import FURTHER, item_sets
 from neuronagent.explain.traced import PLAN_VERSION, combination_of
 from neuronagent.service.build import BuildOptions, build_index
 from neuronagent.service.check import Finding, check_index
+from neuronagent.service.indexed_model import model_at_hand
 from neuronagent.service.lookup import Index
 from neuronagent.service.progress import Silent
-from neuronagent.service.indexed_model import model_at_hand
 from neuronagent.service.tracing import Traced, is_traced, trace
 from neuronagent.service.weights_only import build_weights_index
 from neuronagent.store.reader import IndexReader
