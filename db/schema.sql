@@ -48,6 +48,31 @@ CREATE TABLE explanation (
 
 CREATE INDEX ix_explanation_layer_neuron_combination ON explanation (layer, neuron, combination);
 
+CREATE TABLE hypothesis (
+    id INTEGER NOT NULL,
+    run VARCHAR(64) NOT NULL,
+    round INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    layer INTEGER NOT NULL,
+    neuron INTEGER NOT NULL,
+    combination SMALLINT NOT NULL,
+    text TEXT NOT NULL,
+    claims_json TEXT NOT NULL,
+    prediction_json TEXT NOT NULL,
+    outcome_json TEXT,
+    status VARCHAR(16) NOT NULL,
+    model TEXT NOT NULL,
+    server TEXT NOT NULL,
+    prompt_version TEXT NOT NULL,
+    created VARCHAR(32) NOT NULL,
+    tested VARCHAR(32),
+    PRIMARY KEY (id)
+);
+
+CREATE INDEX ix_hypothesis_layer_neuron ON hypothesis (layer, neuron);
+
+CREATE UNIQUE INDEX ix_hypothesis_run_round_place ON hypothesis (run, round, place);
+
 CREATE TABLE index_info (
     "key" TEXT NOT NULL,
     value TEXT NOT NULL,

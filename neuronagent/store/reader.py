@@ -40,6 +40,7 @@ from neuronagent.store.explanations import (
     find_scores,
 )
 from neuronagent.store.failures import storage_errors
+from neuronagent.store.hypotheses import StoredHypothesis, find_hypotheses
 from neuronagent.store.judge_checks import find_checks
 from neuronagent.store.neighbours import neighbours_of
 from neuronagent.store.packing import unpack_array
@@ -300,6 +301,11 @@ class IndexReader:
         with self._connect() as connection:
             checks = [stored.check for stored in find_checks(connection)]
         return {check.judge: check.passed for check in reversed(checks) if check.prompt_version == prompt_version}
+
+    def hypotheses(self, neuron: NeuronId) -> list[StoredHypothesis]:
+        """What the agent supposed of a neuron, oldest first, with what came of it."""
+        with self._connect() as connection:
+            return find_hypotheses(connection, neuron)
 
     def trace(self, neuron: NeuronId, text_id: int) -> Trace | None:
         """What `neuron` did at the tokens of a text; None where that was not stored."""

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 """The newest Alembic revision; `db/migrations/versions` ends with it, and `alembic_version` of an index holds it."""
 
 COMBINATION_SUFFIXES = ("pp", "pm", "mp", "mm")
@@ -324,7 +324,32 @@ judge_check = Table(
     Index(None, "model", "server", "prompt_version"),
 )
 
-KEPT_TABLES = (explanation, score, score_control, llm_item, judge_check)
+# What the agent supposed of a neuron: written with its prediction before the model was run, never deleted.
+hypothesis = Table(
+    "hypothesis",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run", String(64), nullable=False),  # sha256 of all that the run depends on
+    Column("round", Integer, nullable=False),
+    Column("place", Integer, nullable=False),  # in its round
+    Column("layer", Integer, nullable=False),
+    Column("neuron", Integer, nullable=False),
+    Column("combination", SmallInteger, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("claims_json", Text, nullable=False),
+    Column("prediction_json", Text, nullable=False),
+    Column("outcome_json", Text),  # null until the model was run
+    Column("status", String(16), nullable=False),  # explain.hypothesis.Fate
+    Column("model", Text, nullable=False),
+    Column("server", Text, nullable=False),
+    Column("prompt_version", Text, nullable=False),
+    Column("created", String(32), nullable=False),
+    Column("tested", String(32)),
+    Index(None, "layer", "neuron"),
+    Index(None, "run", "round", "place", unique=True),
+)
+
+KEPT_TABLES = (explanation, score, score_control, llm_item, judge_check, hypothesis)
 """What people and servers worked for: building an index again must not lose these rows."""
 
 
