@@ -95,9 +95,9 @@ def _read(
 
 
 def _repair(brief: Brief, first: Wanted, said: str, problem: str) -> Wanted:
-    parts = prompts.render_parts("draft", **_variables(brief) | {"problem": problem})
+    again = prompts.render_part("draft", "repair", problem=problem)
     before = Message(role="assistant", content=said[:_ANSWER_SHOWN] or "(nothing)")
-    return replace(first, messages=[*first.messages, before, Message(role="user", content=parts["repair"])])
+    return replace(first, messages=[*first.messages, before, Message(role="user", content=again)])
 
 
 @cache
@@ -116,17 +116,17 @@ def _variables(brief: Brief) -> dict[str, Any]:
     return {
         "neuron": str(brief.neuron),
         "geometry": brief.geometry,
-        "combinations": [_combination(own) for own in brief.combinations],
-        "contrast": [_example(shown) for shown in brief.contrast],
+        "combinations": [combination_variables(own) for own in brief.combinations],
+        "contrast": [example_variables(shown) for shown in brief.contrast],
         "asked": [c.value for c in brief.asked],
         "words": LABEL_WORDS,
         "tokens": TOKENS,
         "characters": TEXT_LENGTH,
-        "problem": "",
     }
 
 
-def _combination(own: CombinationBrief) -> dict[str, Any]:
+def combination_variables(own: CombinationBrief) -> dict[str, Any]:
+    """A combination as templates show it."""
     shares = [
         f"{100 * share:.2g} % of {what}"
         for share, what in ((own.frequency, "all tokens"), (own.mass_share, "what the neuron writes"))
@@ -140,11 +140,12 @@ def _combination(own: CombinationBrief) -> dict[str, Any]:
         + ("; not asked about, too few examples" if own.reason else ""),
         "promotes": _listed(own.promotes),
         "suppresses": _listed(own.suppresses),
-        "examples": [_example(shown) for shown in own.examples],
+        "examples": [example_variables(shown) for shown in own.examples],
     }
 
 
-def _example(shown: Shown) -> dict[str, Any]:
+def example_variables(shown: Shown) -> dict[str, Any]:
+    """A token with its passage as templates show it."""
     return {
         "combination": shown.combination.value,
         "value": shown.value,

@@ -23,7 +23,7 @@ LABEL_WORDS, LABEL_LENGTH, TEXT_LENGTH = 8, 100, 400
 LONGEST_TEXT = LABEL_LENGTH + 3 * TEXT_LENGTH + len("Not: ....   ")
 """Characters of the judged text of one combination, at most."""
 TOKENS, TOKEN_LENGTH = 12, 60
-_ANSWER_LENGTH = 50_000
+ANSWER_LENGTH = 50_000
 
 
 class DraftError(ValueError):
@@ -74,13 +74,13 @@ class Draft:
         }
 
 
-def _plain(text: str) -> str:
+def plain_line(text: str) -> str:
     """One line without anything that hides or moves."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _text(value: str) -> str:
-    plain = _plain(value)
+    plain = plain_line(value)
     if len(plain) > TEXT_LENGTH:
         raise ValueError(f"longer than {TEXT_LENGTH} characters")
     return plain
@@ -113,33 +113,43 @@ def _share(value: float) -> float:
 
 
 # Bounds are checked by functions rather than stated in the schema: some servers refuse schemas that state them.
-_Text = Annotated[str, AfterValidator(_text)]
-_NeededText = Annotated[_Text, AfterValidator(_needed)]
+PlainText = Annotated[str, AfterValidator(_text)]
+NeededText = Annotated[PlainText, AfterValidator(_needed)]
 _Tokens = Annotated[list[str], AfterValidator(_tokens)]
 
 
-class _Model(BaseModel):
+# Forms that an answer has to the letter: nothing more, nothing converted. Docstrings would go into the JSON schema.
+class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class _CombinationAnswer(_Model):
+class _Named(StrictModel):
     combination: str
-    label: Annotated[_NeededText, AfterValidator(_label)]
-    summary: _NeededText
-    trigger: _NeededText
-    context: _Text
-    not_when: _Text
+
+
+class ClaimsAnswer(StrictModel):
+    label: Annotated[NeededText, AfterValidator(_label)]
+    summary: NeededText
+    trigger: NeededText
+    context: PlainText
+    not_when: PlainText
     promotes: _Tokens
     suppresses: _Tokens
     confidence: Annotated[float, AfterValidator(_share)]
 
     def claims(self) -> Claims:
-        values = self.model_dump(exclude={"combination", "promotes", "suppresses"})
-        return Claims(**values, promotes=tuple(self.promotes), suppresses=tuple(self.suppresses))
+        values: dict[str, Any] = {name: getattr(self, name) for name in ClaimsAnswer.model_fields}
+        values |= {"promotes": tuple(self.promotes), "suppresses": tuple(self.suppresses)}
+        return Claims(**values)
 
 
-class _Answer(_Model):
-    neuron_summary: _NeededText
+# The name of the combination comes first: a server that fills in a schema writes in its order.
+class _CombinationAnswer(ClaimsAnswer, _Named):
+    pass
+
+
+class _Answer(StrictModel):
+    neuron_summary: NeededText
     combinations: list[_CombinationAnswer]
     same: list[list[str]]
 
@@ -159,7 +169,7 @@ def parse(text: str, asked: Sequence[SignCombination]) -> Draft:
     Raises:
         DraftError: it is not JSON of the form asked for, is too long, or is about other combinations.
     """
-    value = read_object(text) if len(text) <= _ANSWER_LENGTH else None
+    value = read_object(text) if len(text) <= ANSWER_LENGTH else None
     if value is None:
         raise DraftError("the answer is not one JSON object, or is too long")
     return read(value, asked)
@@ -174,9 +184,7 @@ def read(value: object, asked: Sequence[SignCombination]) -> Draft:
     try:
         answer = _Answer.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DraftError(_plain(f"{where}: {first['msg']}" if where else first["msg"])[:200]) from error
+        raise draft_error(error) from error
     found: dict[SignCombination, Claims] = {}
     for own in answer.combinations:
         c = _named(own.combination, asked)
@@ -193,12 +201,19 @@ def read(value: object, asked: Sequence[SignCombination]) -> Draft:
     )
 
 
+def draft_error(error: ValidationError) -> DraftError:
+    """The first thing that is wrong, in one line."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return DraftError(plain_line(f"{where}: {first['msg']}" if where else first["msg"])[:200])
+
+
 def _named(name: str, asked: Sequence[SignCombination]) -> SignCombination:
     plain = name.replace("−", "-").strip()
     for c in asked:
         if c.value == plain:
             return c
-    raise DraftError(f"{_plain(name)[:20]!r} is not one of {', '.join(c.value for c in asked)}")
+    raise DraftError(f"{plain_line(name)[:20]!r} is not one of {', '.join(c.value for c in asked)}")
 
 
 def _groups(same: Sequence[Sequence[str]], asked: Sequence[SignCombination]) -> tuple[tuple[SignCombination, ...], ...]:

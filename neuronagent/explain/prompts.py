@@ -97,9 +97,9 @@ def _load(place: Path, name: str) -> Prompt:
     return Prompt(name=name, version=fields["version"], parts=parts, source=source)
 
 
-def render_parts(name: str, **variables: Any) -> dict[str, str]:
-    """Every part of a template, filled in. A variable that the template needs and does not get is an error."""
-    return {part: _fill(name, part, variables) for part in load(name).parts if part}
+def render_part(name: str, part: str, **variables: Any) -> str:
+    """One part of a template, filled in. A variable that the template needs and does not get is an error."""
+    return _fill(name, part, variables)
 
 
 def _fill(name: str, part: str, variables: Mapping[str, Any]) -> str:
@@ -116,8 +116,8 @@ def _template(place: Path, name: str, part: str) -> Template:
 
 def render(name: str, **variables: Any) -> list[Message]:
     """The messages of a template with the parts `system` and `user` (or only `user`), filled in."""
-    parts = render_parts(name, **variables)
-    return [Message(role=role, content=parts[role]) for role in ("system", "user") if role in parts]
+    roles = [role for role in ("system", "user") if role in load(name).parts]
+    return [Message(role=role, content=_fill(name, role, variables)) for role in roles]
 
 
 @cache

@@ -23,7 +23,7 @@ from neuronagent.explain.prompts import (
     load,
     per_token,
     render,
-    render_parts,
+    render_part,
     repair_messages,
     split_for_decisions,
 )
@@ -187,4 +187,4 @@ def test_a_missing_template_or_variable_is_an_error() -> None:
     with pytest.raises(UndefinedError):
         render("repair")
     with pytest.raises(UndefinedError):
-        render_parts("detection", marked=True)
+        render_part("detection", "passage")
