@@ -61,6 +61,16 @@ def command(
     budget: asked.BudgetMoney = None,
     prices: asked.Prices = None,
     concurrency: asked.Concurrency = None,
+    agent: Annotated[
+        bool,
+        typer.Option(
+            "--agent",
+            help="Let --llm suppose and predict, and the model decide, where plain drafts do badly; needs the model.",
+        ),
+    ] = False,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=1, max=20, help="Rounds of --agent per combination (default: 3).")
+    ] = None,
     dry_run: asked.DryRun = False,
     yes: asked.Yes = False,
     db: Db = None,
@@ -84,6 +94,10 @@ def command(
         llm, judge, dry_run, base_url=base_url, judge_url=judge_url, candidates=candidates, size=size,
         scores=scores, budget_tokens=budget_tokens, budget=budget, prices=prices, concurrency=concurrency,
     )  # fmt: skip
+    if not agent and rounds is not None:
+        raise UsageError("--rounds is about --agent", remedy="give --agent, or leave it out")
+    if agent and (options is None or options.drafter is None):
+        raise UsageError("--agent supposes with a language model, and none is named", remedy="name one with --llm")
 
     from neuronagent.service.lookup import open_index
 
@@ -96,14 +110,46 @@ def command(
             trace_first(index, wanted, model=model, trace=trace)
         if options is not None and not _previewed(index, wanted, options, dry_run, yes or not batch, json):
             return
+        agents = _Agents(model=model, rounds=rounds) if agent else None
+        if agents is not None:
+            say(agents.bound(len(wanted)))
         if batch:
-            _batch(index, wanted, options, workers, json, db)
+            _batch(index, wanted, options, workers, json, db, agents)
             return
-        asked_for = _ask(index, wanted, options) if options else _Asked(done=wanted)
+        asked_for = _ask(index, wanted, options, agents) if options else _Asked(done=wanted)
         one = len(neurons or ()) == 1 and not (neurons or [""])[0].startswith("@")
         if asked_for.done:
             _show(index, asked_for.done, limit, json, db, alone=one)
         asked_for.settle()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Agents:
+    """The agent is wanted: where the model is, and how many rounds it has per combination."""
+
+    model: str | None
+    rounds: int | None
+
+    def explore(
+        self, index: Index, neurons: Sequence[NeuronId], options: LLMOptions, progress: Any, told: Any
+    ) -> CampaignReport:
+        from neuronagent.service.live.model import open_live
+        from neuronagent.service.llm.agent import ROUNDS, explore_neurons
+
+        live = open_live(index, self.model)
+        return explore_neurons(index, live, neurons, options, progress, told, rounds=self.rounds or ROUNDS)
+
+    def bound(self, neurons: int) -> str:
+        """What it may ask beyond the preview, in words."""
+        from neuronagent.explain.hypothesis import MAX_TOKENS
+        from neuronagent.service.llm.agent import ROUNDS
+
+        rounds = self.rounds or ROUNDS
+        return (
+            f"the agent may ask more than that: for each of at most {4 * neurons:,} combinations up to {2 * rounds} "
+            f"times for hypotheses ({MAX_TOKENS:,} tokens an answer at most), and the judge about each of those; "
+            "--budget-tokens and --budget are limits for all of it"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +203,7 @@ def _previewed(
     return True
 
 
-def _ask(index: Index, wanted: Sequence[NeuronId], options: LLMOptions) -> _Asked:
+def _ask(index: Index, wanted: Sequence[NeuronId], options: LLMOptions, agents: _Agents | None) -> _Asked:
     """Have the neurons explained; where that ends early, those that are done."""
     from neuronagent.service.llm.campaign import explain_neurons
     from neuronagent.service.progress import Silent
@@ -174,7 +220,8 @@ def _ask(index: Index, wanted: Sequence[NeuronId], options: LLMOptions) -> _Aske
             many = len(wanted) > FEW
             if many:  # one line for all, instead of several for each
                 progress.start("writing and judging", len(wanted), "neurons")
-            campaign = explain_neurons(index, wanted, options, Silent() if many else progress, told)
+            run = explain_neurons if agents is None else agents.explore
+            campaign = run(index, wanted, options, Silent() if many else progress, told)
     except (LLMError, BudgetError) as error:
         return _Asked(done=done, problem=error)
     return _Asked(done=done, campaign=campaign)
@@ -187,6 +234,7 @@ def _batch(
     workers: int | None,
     json: bool,
     db: str | None,
+    agents: _Agents | None,
 ) -> None:
     """Explain many neurons and print one table, also where a language model ended it early."""
     from neuronagent.service import views
@@ -196,7 +244,7 @@ def _batch(
         reports = {RULE: explain_batch(index.target, wanted, workers=workers, progress=progress)}
     outcome = _Asked(done=wanted)
     if options is not None:
-        outcome = _ask(index, wanted, options)
+        outcome = _ask(index, wanted, options, agents)
     if outcome.campaign is not None:
         reports = {JUDGED: report(index.reader, wanted, judge=outcome.campaign.judge), **reports}
     if json:

@@ -36,6 +36,9 @@ def print_card(
     scores_card.how_sure(out, combinations)
     out.print()
     out.print(scores_card.told_apart(view["cross_combination"]))
+    if view["hypotheses"]:
+        found = ", ".join(f"{n} {status}" for status, n in sorted(view["hypotheses"].items()))
+        out.print(Text(f"Hypotheses of the agent: {found}."))
     for combination, found in examples.items():
         if found and limit:
             out.print()
@@ -44,7 +47,8 @@ def print_card(
     card.provenance(out, view["model"], *scores_card.protocols(combinations))
     neuron = view["neuron"]
     hints = (f"neuronagent show {neuron}", f"neuronagent explain {neuron} --json", *_search_hint(combinations))
-    more = (f"neuronagent explanations {neuron}",) if any(own["others"] for own in combinations.values()) else ()
+    told = view["hypotheses"] or any(own["others"] for own in combinations.values())
+    more = (f"neuronagent explanations {neuron}",) if told else ()
     card.next_commands(out, *hints, *more, db=db)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -134,9 +134,58 @@ def _print_history(out: Console, view: View, everything: bool, db: str | None) -
             out.print(Padding(_byline(explanation), (0, 0, 0, 2)))
             style = "dim" if explanation["superseded_by"] else ""
             out.print(Padding(Text(text.label(str(explanation["text"])), style=style), (0, 0, 0, 6)))
+    _print_hypotheses(out, view["hypotheses"], everything)
     out.print()
     more = () if everything else (f"neuronagent explanations {view['neuron']} --all",)
     card.next_commands(out, f"neuronagent explain {view['neuron']}", *more, db=db)
+
+
+def _print_hypotheses(out: Console, hypotheses: Sequence[View], everything: bool) -> None:
+    """What the agent supposed and what came of it; each pair only if `everything`."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for combination, found in groupby(
+        sorted(hypotheses, key=lambda h: (str(h["combination"]), h["id"])), key=lambda h: str(h["combination"])
+    ):
+        out.print()
+        out.print(Text(f"{text.name(SignCombination(combination))}: what the agent supposed", style="bold"))
+        for hypothesis in found:
+            out.print(Padding(_fate(hypothesis), (0, 0, 0, 2)))
+            out.print(Padding(Text(text.label(str(hypothesis["text"]))), (0, 0, 0, 6)))
+            if everything and hypothesis["outcome"]:
+                for pair in hypothesis["outcome"]["pairs"]:
+                    out.print(Padding(_pair(pair), (0, 0, 0, 6)))
+
+
+_FATES = {"held": "green", "refuted": "red"}
+
+
+def _fate(hypothesis: View) -> Any:
+    from rich.text import Text
+
+    line = Text(f"round {hypothesis['round']} ", style="dim")
+    line.append(str(hypothesis["status"]), style=_FATES.get(str(hypothesis["status"]), "bold"))
+    found = hypothesis["outcome"]
+    if found is None:
+        return line.append(" · the model was not run", style="dim")
+    line.append(f" · {found['right']} of {found['n']} pairs as predicted")
+    if found["p"] is not None:
+        line.append(f" (p = {found['p']:.2g})")
+    line.append(f" · {found['reach']} of {found['n']} reach the median")
+    if found.get("auroc_on_explain") is not None:
+        line.append(f" · AUROC {found['auroc_on_explain']:.2f} on explain")
+    return line
+
+
+def _pair(pair: View) -> Any:
+    from rich.text import Text
+
+    mark, style = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "dim")}[pair["right"]]
+    line = Text(f"{mark} ", style=style)
+    for value, said in ((pair["fires_value"], pair["fires"]), (pair["edit_value"], pair["edit"])):
+        line.append("not run " if value is None else f"{value:.3g} ", style="dim").append(f"{text.label(str(said))}  ")
+    return line
 
 
 def _byline(explanation: View) -> Any:

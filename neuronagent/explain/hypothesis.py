@@ -5,8 +5,9 @@ minimal edit, should not. s(text) is the largest |post| at any token that is in 
 pair is right if s(first) > s(second); equal values are not right. The fate of a hypothesis is decided by code:
 
 - *held*: the pairs are right more often than a coin (exact one-sided sign test, p ≤ .05), and at least half of the
-  first texts reach τ of the combination;
-- *refuted*: no more than half of the pairs are right, or less than a quarter of the first texts reach τ;
+  first texts are not weak for the combination, which is to say that s reaches its median;
+- *refuted*: no more than half of the pairs are right, or less than a quarter of the first texts reach the
+  median;
 - *undecided*: what lies between;
 - *failed*: fewer than four pairs could be run.
 
@@ -102,13 +103,15 @@ class MeasuredPair:
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What the model did with a prediction: of `n` pairs that could be run `right` came out as predicted, with the sign
-    test's one-sided `p`; `reach` first texts reached τ."""
+    test's one-sided `p`; `reach` first texts reached the `median` of |post| in the combination, `strong` its `tau`."""
 
     fate: Fate
     n: int
     right: int
     reach: int
+    strong: int
     p: float | None
+    median: float
     tau: float
     pairs: tuple[MeasuredPair, ...]
 
@@ -122,11 +125,11 @@ class Outcome:
         }  # fmt: skip
 
 
-def outcome(pairs: Sequence[MeasuredPair], tau: float) -> Outcome:
+def outcome(pairs: Sequence[MeasuredPair], *, median: float, tau: float) -> Outcome:
     """The fate of a hypothesis whose pairs were run."""
     run = [pair for pair in pairs if pair.right is not None]
     n, right = len(run), sum(bool(pair.right) for pair in run)
-    reach = sum(pair.fires is not None and pair.fires >= tau for pair in run)
+    reach, strong = (sum((pair.fires or 0.0) >= least for pair in run) for least in (median, tau))
     p = sum(comb(n, k) for k in range(right, n + 1)) / 2**n if n else None
     if n < LEAST_PAIRS or p is None:
         fate = Fate.FAILED
@@ -134,7 +137,9 @@ def outcome(pairs: Sequence[MeasuredPair], tau: float) -> Outcome:
         fate = Fate.REFUTED
     else:
         fate = Fate.HELD if p <= LEVEL and 2 * reach >= n else Fate.UNDECIDED
-    return Outcome(fate=fate, n=n, right=right, reach=reach, p=p, tau=tau, pairs=tuple(pairs))
+    return Outcome(
+        fate=fate, n=n, right=right, reach=reach, strong=strong, p=p, median=median, tau=tau, pairs=tuple(pairs)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,10 +207,12 @@ def agent_prompt_version() -> str:
     return f"agent-{hashlib.sha256(source.encode()).hexdigest()[:10]}"
 
 
-def wanted(brief: Brief, c: SignCombination, tau: float, history: Sequence[Tried], proposals: int) -> Wanted:
-    """The next question to the model: a pure function of the brief and of what was tried."""
+def wanted(
+    brief: Brief, c: SignCombination, levels: tuple[float, float], history: Sequence[Tried], proposals: int
+) -> Wanted:
+    """The next question to the model: a pure function of the brief, the `levels` median and τ, and what was tried."""
     return Wanted(
-        messages=prompts.render("agent", **_variables(brief, c, tau, history, proposals)),
+        messages=prompts.render("agent", **_variables(brief, c, levels, history, proposals)),
         purpose=PURPOSE,
         prompt_version=agent_prompt_version(),
         schema=_Answer.model_json_schema(),
@@ -222,13 +229,14 @@ def repair(first: Wanted, said: str, problem: str) -> list[Message]:
 
 
 def _variables(
-    brief: Brief, c: SignCombination, tau: float, history: Sequence[Tried], proposals: int
+    brief: Brief, c: SignCombination, levels: tuple[float, float], history: Sequence[Tried], proposals: int
 ) -> dict[str, Any]:
     return {
         "neuron": str(brief.neuron),
         "combination": c.value,
         "geometry": brief.geometry,
-        "tau": f"{tau:.3g}",
+        "median": f"{levels[0]:.3g}",
+        "tau": f"{levels[1]:.3g}",
         "combinations": [combination_variables(own) for own in brief.combinations],
         "contrast": [example_variables(shown) for shown in brief.contrast],
         "history": [_tried(place, tried) for place, tried in enumerate(history)],

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from neuronagent.domain import NeuronId, SignCombination
+from neuronagent.store.engine import open_writer
+from neuronagent.store.hypotheses import Supposed, predict, settle
 from tests.cli.conftest import Cli
 from tests.cli.test_errors import refused
 
@@ -102,3 +105,34 @@ def test_a_neuron_of_which_nothing_was_said(cli: Cli) -> None:
 @pytest.mark.usefixtures("db")
 def test_what_cannot_be_meant_is_refused(cli: Cli, arguments: tuple[str, ...], code: int, word: str) -> None:
     refused(cli(*arguments), code, word)
+
+
+def test_what_the_agent_supposed_is_shown_with_what_came_of_it(cli: Cli, db: Path) -> None:
+    pairs = [{"fires": f"a [b]{n}[/b]", "edit": f"b {n}"} for n in range(2)]
+    supposed = [
+        Supposed(
+            run="r", round=number, neuron=NeuronId(0, 4), combination=SignCombination.GATE_POS_IN_NEG, text=text,
+            claims={}, prediction={"pairs": pairs}, model="m", server="s", prompt_version="v",
+        )
+        for number, text in enumerate(("It is birds.", "It is books."))
+    ]  # fmt: skip
+    engine = open_writer(str(db))
+    first, second = predict(engine, supposed)
+    assert predict(engine, supposed) == [first, second]
+    measured = [
+        p | {"fires_value": 2.0, "edit_value": None, "right": None, "reason": "the text is empty"} for p in pairs
+    ]
+    settle(engine, first, "refuted", {"n": 2, "right": 0, "p": 1.0, "reach": 1, "pairs": measured})
+    settle(engine, first, "held", {"n": 2, "right": 2, "p": 0.25, "reach": 2, "pairs": []})
+    engine.dispose()
+    assert cli("explain", "0.4", "--no-trace").out.count("Hypotheses of the agent: 1 predicted, 1 refuted.") == 1
+    out = cli("explanations", "0.4", "--all").out
+    assert "gate+ in−: what the agent supposed" in out
+    assert "round 1 refuted · 0 of 2 pairs as predicted (p = 1) · 1 of 2 reach the median" in out
+    assert "It is birds." in out
+    assert "round 2 predicted · the model was not run" in out
+    assert out.count("not run b") == 2
+    assert "a [b]1[/b]" in out
+    view = cli("explanations", "0.4", "--json").json
+    assert [h["status"] for h in view["hypotheses"]] == ["refuted", "predicted"]
+    assert view["hypotheses"][1]["outcome"] is None

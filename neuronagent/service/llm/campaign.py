@@ -91,10 +91,10 @@ def explain_neurons(
     if options.drafter is None:
         raise LLMError("no language model is named that could write", remedy="give --llm NAME")
 
-    def one(run: _Run, neuron: NeuronId) -> bool:
+    def one(run: Run, neuron: NeuronId) -> bool:
         return run.explain(neuron)
 
-    return _campaign(index, neurons, options, progress or Silent(), told, one)
+    return campaign(index, neurons, options, progress or Silent(), told, one)
 
 
 def score_stored(
@@ -115,25 +115,30 @@ def score_stored(
         StorageError: the index cannot be written.
     """
 
-    def one(run: _Run, neuron: NeuronId) -> bool:
+    def one(run: Run, neuron: NeuronId) -> bool:
         return run.score(neuron, explanation_id, combination)
 
-    return _campaign(index, neurons, options, progress or Silent(), told, one)
+    return campaign(index, neurons, options, progress or Silent(), told, one)
 
 
-def _campaign(
+def campaign(
     index: Index,
     neurons: Sequence[NeuronId],
     options: LLMOptions,
     progress: Progress,
     told: Tell | None,
-    one: Callable[[_Run, NeuronId], bool],
+    one: Callable[[Run, NeuronId], bool],
 ) -> CampaignReport:
+    """Connect, check the judge, do `one` for each of `neurons`, and say what it took.
+
+    Raises:
+        LLMError, BudgetError, Interrupted, StorageError: see `explain_neurons`.
+    """
     failures: dict[str, str] = {}
     done = 0
     with connected(options, index.target) as connection:
         passed = ensure_checked(index, connection.judge, progress)
-        run = _Run(index, connection, plan_for(index, options), progress)
+        run = Run(index, connection, plan_for(index, options), progress)
         for place, neuron in enumerate(neurons):
             progress.note(f"{neuron}: {place + 1} of {len(neurons)}") if len(neurons) > 1 else None
             try:
@@ -168,7 +173,7 @@ _NOT_OF_THE_RUN = (NotFoundError, NothingDrafted)
 """What is wrong with one neuron only: the run goes on."""
 
 
-class _Run:
+class Run:
     """One campaign over an index."""
 
     def __init__(self, index: Index, connection: Connection, plan: Plan, progress: Progress) -> None:
@@ -189,10 +194,10 @@ class _Run:
         candidates = {
             c: [shown[c], *(Said(text=draft.text(c)) for draft in drafts if c in draft.combinations)] for c in shown
         }
-        choices = self._choices(neuron, candidates)
+        choices = self.choices(neuron, candidates)
         chosen = {c: candidates[c][choices[c].place] for c in candidates}
         self.progress.start(f"{neuron}: scoring", 0, "answers")
-        scores = judged(self.units, neuron, chosen, self.judge, self.plan, told=self._told)
+        scores = judged(self.units, neuron, chosen, self.judge, self.plan, told=self.told)
         self._store(neuron, chosen, choices, drafts, scores, self.drafter)
         return True
 
@@ -212,8 +217,8 @@ class _Run:
             c, texts = explanation.explanation.combination, beside(explanation, stored, self.units)
             if c in texts and not is_judged(scores, self.judge, protocol):
                 self.progress.start(f"{neuron} {c.value}: scoring {explanation.id}", 0, "answers")
-                found = judged(self.units, neuron, texts, self.judge, self.plan, only=(c,), told=self._told)
-                self._add(explanation.id, neuron, c, found[c], protocol)
+                found = judged(self.units, neuron, texts, self.judge, self.plan, only=(c,), told=self.told)
+                self.add(explanation.id, neuron, c, found[c], protocol)
                 done = True
         return done
 
@@ -227,16 +232,16 @@ class _Run:
             )
         return drafts
 
-    def _choices(
+    def choices(
         self, neuron: NeuronId, candidates: Mapping[SignCombination, Sequence[Said]]
     ) -> dict[SignCombination, Choice]:
         """Chosen on `select`; published lists have none, so that the first draft stands there."""
         if self.index.is_imported:
             return {c: Choice(place=len(texts[:2]) - 1, values=(None,) * len(texts)) for c, texts in candidates.items()}
         self.progress.start(f"{neuron}: choosing among {max(map(len, candidates.values()))}", 0, "answers")
-        return choose(self.units, neuron, candidates, self.judge, self.plan, told=self._told)
+        return choose(self.units, neuron, candidates, self.judge, self.plan, told=self.told)
 
-    def _told(self, done: int, _of: int) -> None:
+    def told(self, done: int, _of: int) -> None:
         self.progress.advance(done)
 
     def _store(
@@ -256,21 +261,21 @@ class _Run:
         }
         for c, said in chosen.items():
             identifier, found = rules.get(c), [*scores[c]]
-            found.append(self._mark(neuron, c, choices[c], drafter))
+            found.append(self.mark(neuron, c, choices[c], drafter))
             if said.rule is None or identifier is None:
                 assert choices[c].place, "a rule that was judged is stored"
                 draft = drafts[choices[c].place - 1]
                 identifier = self._add_text(neuron, c, said.text, draft, choices[c], drafter)
                 claims = draft.combinations[c]
                 found += self._output.scores(neuron, c, claims.promotes, claims.suppresses)
-            self._add(identifier, neuron, c, found, protocol)
+            self.add(identifier, neuron, c, found, protocol)
 
-    def _mark(self, neuron: NeuronId, c: SignCombination, choice: Choice, drafter: Drafter) -> Score:
+    def mark(self, neuron: NeuronId, c: SignCombination, choice: Choice, drafter: Drafter) -> Score:
         """Says that this campaign chose the text, and how well it did on `select`."""
         value = choice.values[choice.place]
         return Score(
             metric=CHOSEN,
-            negative_set=_hash(self.units, neuron, c, drafter, self.judge, self.plan),
+            negative_set=made_from(self.units, neuron, c, drafter, self.judge, self.plan),
             split=Split.SELECT,
             value=value,
             lo=None,
@@ -290,7 +295,7 @@ class _Run:
             source=LLM,
             text=text,
             claims={**draft.claims(c), "candidates_on_select": list(choice.values), "chosen": choice.place},
-            evidence_hash=_hash(self.units, neuron, c, drafter, self.judge, self.plan),
+            evidence_hash=made_from(self.units, neuron, c, drafter, self.judge, self.plan),
             prompt_version=drafter.version,
             model=drafter.model,
         )
@@ -300,7 +305,7 @@ class _Run:
         finally:
             engine.dispose()
 
-    def _add(
+    def add(
         self, identifier: int, neuron: NeuronId, c: SignCombination, scores: Sequence[Score], protocol: str
     ) -> None:
         engine = open_writer(self.index.target)
@@ -319,7 +324,7 @@ def is_done(index: Index, neuron: NeuronId, connection: Connection, plan: Plan) 
     for explanation, scores in index.explanations(neuron):
         said = explanation.explanation
         if said.combination in wanted and is_judged(scores, connection.judge, protocol):
-            made = _hash(units, neuron, said.combination, connection.drafter, connection.judge, plan)
+            made = made_from(units, neuron, said.combination, connection.drafter, connection.judge, plan)
             if any(s.score.metric == CHOSEN and s.score.negative_set == made for s in scores):
                 done.add(said.combination)
     return wanted <= done
@@ -330,7 +335,7 @@ def is_judged(scores: Sequence[StoredScore], judge: RunJudge, protocol: str) -> 
     return any(s.score.judge == judge.name and s.protocol_version == protocol for s in scores)
 
 
-def _hash(units: Units, neuron: NeuronId, c: SignCombination, drafter: Drafter, judge: RunJudge, plan: Plan) -> str:
+def made_from(units: Units, neuron: NeuronId, c: SignCombination, drafter: Drafter, judge: RunJudge, plan: Plan) -> str:
     """Names what a draft was made from and chosen by."""
     made = f"{protocol_of(units, neuron, plan)} {drafter.model} {drafter.version} {judge.name} {judge.prompt_version}"
     return evidence_hash(units.fingerprint, neuron, c, made)

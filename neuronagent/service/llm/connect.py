@@ -17,7 +17,7 @@ from neuronagent.explain.llm.asking import Asker
 from neuronagent.explain.llm.bounds import TokenCounter
 from neuronagent.explain.llm.budget import Budget, Preview, read_price
 from neuronagent.explain.llm.client import Client
-from neuronagent.explain.llm.completion import Completer
+from neuronagent.explain.llm.completion import Completer, Completion, Wanted
 from neuronagent.explain.llm.items import Cache, Item, Memory
 from neuronagent.explain.llm.server import Server
 from neuronagent.service.llm.cache import StoredItems
@@ -72,6 +72,10 @@ class Drafter:
     def draft(self, brief: Brief) -> list[Draft]:
         """Different candidates, at most as many as were asked for; none where every call failed."""
         return drafting.draft(self._completer, brief, self._candidates)
+
+    def complete(self, wanted: Sequence[Wanted]) -> list[Completion]:
+        """Answers to other questions than for drafts; raises what `Asker.ask` raises."""
+        return self._completer(wanted)
 
     def cost(self, brief: Brief) -> Preview:
         """What drafting would take; repairs of answers that cannot be used come on top."""
