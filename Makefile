@@ -1,6 +1,7 @@
 # make demo    index the standard library with the model that ships, and read what a few of its neurons do
 # make test    everything that CI runs on the code: format, lint, types, layers, tests
 # make test-slow  tests that take longer: kills, real servers, the README's commands, coverage of intervals, Ray
+# make conformance  the protocol's official suite and Inspector, from npm, against the MCP server; needs Node
 # make bench   measure speed and memory; prints tables, asserts nothing
 # make bench-llm LLM=name [JUDGE=name]  explain published neurons with a language model (OPENAI_BASE_URL, OPENAI_API_KEY)
 
@@ -10,7 +11,7 @@ BIN    := $(VENV)/bin
 # Waiting threads sleep instead of spinning: on a machine that is shared, spinning makes everything slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test format lint types layers unit test-slow bench bench-llm clean
+.PHONY: setup demo test format lint types layers unit test-slow conformance bench bench-llm clean
 
 setup: $(VENV)/.installed
 
@@ -46,6 +47,9 @@ unit: setup
 test-slow: setup
 	$(BIN)/python -m pytest -n 2 -m "slow and not ray"
 	$(BIN)/python -m pytest -m ray
+
+conformance: setup
+	$(BIN)/python -m tests.conformance
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks

@@ -85,5 +85,6 @@ def test_every_exit_code_is_documented(code: int) -> None:
 def test_every_command_is_mentioned() -> None:
     for name in (
         "index", "info", "show", "explain", "explanations", "score", "judge-check", "search", "check", "demo", "serve",
+        "run", "attribute", "ablate", "steer", "mcp install", "mcp doctor", "mcp uninstall",
     ):  # fmt: skip
         assert re.search(rf"neuronagent {name}|make {name}", README), name

@@ -19,6 +19,8 @@ from typing import Annotated
 import typer
 
 from neuronagent.cli import (
+    ablate,
+    attribute,
     check,
     compare,
     demo,
@@ -30,11 +32,14 @@ from neuronagent.cli import (
     index,
     info,
     judge_check,
+    mcp,
     merge,
+    run_text,
     score,
     search,
     serve,
     show,
+    steer,
     upgrade,
 )
 from neuronagent.cli.output import say
@@ -84,6 +89,10 @@ _COMMANDS = (
     check,
     compare,
     evolution,
+    run_text,
+    attribute,
+    ablate,
+    steer,
     export,
     upgrade,
     serve,
@@ -93,6 +102,7 @@ for command in _COMMANDS:
     app.command(command.NAME)(command.command)
 app.add_typer(explanations.app, name=explanations.NAME)
 app.add_typer(import_.app, name=import_.NAME)
+app.add_typer(mcp.app, name=mcp.NAME)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,6 +32,23 @@ def command(
     explanation: Annotated[
         int | None, typer.Option("--id", metavar="N", help="Only this explanation; see `neuronagent explanations`.")
     ] = None,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="Run the model itself: claimed tokens against the change of the logits, and, with --llm or "
+            "--sentences, sentences that should make the neuron fire. --llm then writes sentences; a judge is asked "
+            "only if --judge names one.",
+        ),
+    ] = False,
+    sentences: Annotated[
+        Path | None,
+        typer.Option(
+            "--sentences",
+            metavar="FILE",
+            help='With --live and --id: JSON lines {"fires": "a sentence", "edited": "its minimal edit"}, at most 8.',
+        ),
+    ] = None,
     judge: asked.JudgeName = None,
     judge_url: asked.JudgeUrl = None,
     llm: asked.Llm = None,
@@ -50,10 +68,24 @@ def command(
 ) -> None:
     """Have a judge score the stored explanations of neurons: of people, assistants and models, and the rules' words.
 
-    No text is written by a model. What this judge has scored already is shown as it is.
+    No explanation is written by a model. What this judge has scored already is shown as it is. With --live the model
+    itself is run instead, which needs no judge.
     """
     check_tracing(model, trace)
     wanted = read_neurons(neurons)
+    if sentences is not None and not live:
+        raise UsageError("--sentences are run by the model", remedy="add --live")
+    if live:
+        from neuronagent.cli.score_live import score_live
+
+        score_live(
+            wanted, explanation, sentences, llm=llm, base_url=base_url, budget_tokens=budget_tokens, budget=budget,
+            prices=prices, dry_run=dry_run, yes=yes or len(wanted) <= FEW, model=model, db=db,
+        )  # fmt: skip
+        if judge is None:
+            if not dry_run:
+                show_scores(wanted, explanation, json, db)
+            return
     options = asked.read_options(
         llm=None if judge else llm, judge=judge or llm, base_url=base_url, judge_url=judge_url, size=size,
         scores=scores, budget_tokens=budget_tokens, budget=budget, prices=prices, concurrency=concurrency,
@@ -103,6 +135,14 @@ def _check_owner(index: Index, explanation: int, neurons: Sequence[NeuronId]) ->
     owner = index.reader.explanation(explanation).explanation.neuron
     if owner != neurons[0]:
         raise UsageError(f"explanation {explanation} is of {owner}, not of {neurons[0]}", remedy=f"name {owner}")
+
+
+def show_scores(neurons: Sequence[NeuronId], explanation: int | None, json: bool, db: str | None) -> None:
+    """What is stored by now, of each neuron."""
+    from neuronagent.service.lookup import open_index
+
+    with open_index(db) as index:
+        _print(index, neurons, explanation, json, db)
 
 
 def _print(index: Index, neurons: Sequence[NeuronId], explanation: int | None, json: bool, db: str | None) -> None:

@@ -10,7 +10,8 @@ from neuronagent.explain.items import N0, N1, N2, N3, SAME_TEXTS
 from neuronagent.explain.scorers.base_rate import CORPUS, PRECISION, RECALL
 from neuronagent.explain.scorers.detection import AUROC, STRONGEST
 from neuronagent.explain.scorers.fuzzing import FUZZING
-from neuronagent.explain.scorers.output import PROMOTED, SUPPRESSED
+from neuronagent.explain.scorers.generation import BLIND_EDITS, FIRES, GENERATION, GIVEN_EDITS, LANDS
+from neuronagent.explain.scorers.output import LIVE_JUDGE, PROMOTED, SUPPRESSED, WEIGHTS_JUDGE
 from neuronagent.explain.scorers.simulation import SIMULATION, SIMULATION_RANDOM
 from neuronagent.explain.verdict import TOKEN_LIST_CONTROL
 
@@ -21,10 +22,20 @@ HARDER = {N2: "same token", N3: "close text", SAME_TEXTS: "same text"}
 FULL = {N0: "full view", N1: "full, others"}
 MARKED, _OVER_LIST = "marked token", "over tokens"
 _SIMULATION = {SIMULATION: "simulation r", SIMULATION_RANDOM: "on random"}
-_OUTPUT = {PROMOTED: "promotes", SUPPRESSED: "suppresses"}
+_OUTPUT = {
+    (PROMOTED, WEIGHTS_JUDGE): "promotes",
+    (PROMOTED, LIVE_JUDGE): "promotes, live",
+    (SUPPRESSED, WEIGHTS_JUDGE): "suppresses",
+    (SUPPRESSED, LIVE_JUDGE): "suppresses, live",
+}
+_PAIRS = {
+    (metric, edits): f"{title}{suffix}"
+    for edits, suffix in ((BLIND_EDITS, ""), (GIVEN_EDITS, ", given"))
+    for metric, title in ((GENERATION, "pairs right"), (FIRES, "pairs fire"), (LANDS, "pairs land"))
+}
 ORDER = (
     *(PRECISION, RECALL, *HARDER.values(), *FULL.values(), MARKED),
-    *(*_SIMULATION.values(), *_OUTPUT.values(), _OVER_LIST),
+    *(*_SIMULATION.values(), *_OUTPUT.values(), *_PAIRS.values(), _OVER_LIST),
 )
 """The further scores, in the order in which they are shown."""
 View = Mapping[str, Any]
@@ -119,6 +130,20 @@ def _correlation(score: View, mark: str) -> str:
     return f"{text.lift(score['value'])}{mark} [{text.lift(score['lo'])}, {text.lift(score['hi'])}]"
 
 
+def _pairs(score: View | None) -> str:
+    """A score of pairs, and what a like neuron makes of them."""
+    cell = compact(score, "")
+    if score is None or not cell:
+        return ""
+    other = next((c for c in score["controls"] if str(c["kind"]).startswith("other neuron")), None)
+    return cell if other is None else f"{cell}, like neuron {text.score(other['value'])}"
+
+
+def pairs_title(score: View) -> str | None:
+    """What a score of pairs is called; None for any other."""
+    return _PAIRS.get((str(score["metric"]), str(score["negative_set"])))
+
+
 def further(own: View, blocks: Sequence[str]) -> dict[str, str]:
     """What else was scored: the blocks that found no room, the other view and the other tasks."""
     scores, mark = own["scores"], dagger(own)
@@ -127,7 +152,11 @@ def further(own: View, blocks: Sequence[str]) -> dict[str, str]:
     for negative, title in FULL.items():
         shown[title] = compact(find(scores, AUROC, negative, "full"), mark)
     shown[MARKED] = compact(of_metric(scores, FUZZING), mark)
-    shown |= {title: compact(of_metric(scores, metric), "") for metric, title in _OUTPUT.items()}  # no judge's doing
+    for (metric, judge), title in _OUTPUT.items():  # no judge's doing
+        own_scores = [s for s in scores if (s["judge"] == LIVE_JUDGE) == (judge == LIVE_JUDGE)]
+        shown[title] = compact(of_metric(own_scores, metric), "")
+    for (metric, edits), title in _PAIRS.items():
+        shown[title] = _pairs(find(scores, metric, edits))
     for metric, title in _SIMULATION.items():
         score = of_metric(scores, metric)
         shown[title] = "" if score is None or score["value"] is None else _correlation(score, mark)

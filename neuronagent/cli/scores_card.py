@@ -25,6 +25,7 @@ from neuronagent.cli.score_cells import (
     further,
     harder,
     headline,
+    pairs_title,
     score_cell,
     stacked,
 )
@@ -203,7 +204,7 @@ def _title(score: View) -> str | None:
         if score["view"] == "full":
             return FULL.get(str(score["negative_set"]))
         return HARDER.get(str(score["negative_set"]))
-    return {FUZZING: MARKED, SIMULATION: "simulation"}.get(str(score["metric"]))
+    return {FUZZING: MARKED, SIMULATION: "simulation"}.get(str(score["metric"])) or pairs_title(score)
 
 
 def _name(combination: str) -> str:

@@ -89,6 +89,26 @@ def command(
         str | None,
         typer.Option("--explanation", "-e", metavar="TEXT", help="An explanation contains this text."),
     ] = None,
+    concept: Annotated[
+        str | None,
+        typer.Option(
+            "--concept",
+            metavar="FILE",
+            help='Rank neuron × combination by how well they tell your labels, one {"text": "…", "label": 1} or 0 per '
+            "line, if wanted with a place (position, span or token) and a group; runs the model.",
+        ),
+    ] = None,
+    combination: Annotated[
+        str | None, typer.Option("--combination", "-c", metavar="COMBINATION", help="For --concept: only this one.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="FOLDER", help="For --concept: where the model is, if not where it was."),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="DEVICE", help="For --concept: cpu, mps, cuda or cuda:1; else auto."),
+    ] = None,
     sort: Annotated[
         str | None,
         typer.Option(
@@ -106,7 +126,9 @@ def command(
     db: Db = None,
     json: Json = False,
 ) -> None:
-    """Find neurons by layer, IO class, role, geometry, statistics, tokens and explanations; all criteria must hold."""
+    """Find neurons by layer, IO class, role, geometry, statistics, tokens and explanations; all criteria must hold.
+    With --concept they say which neurons are tried on your own labelled texts.
+    """
     if where is not None and token is None:
         raise UsageError("--in says where a token stands", remedy="give the token with --token")
     ranges = {"cos_gate_in": cos_gate_in, "cos_gate_out": cos_gate_out, "cos_in_out": cos_in_out}
@@ -128,6 +150,16 @@ def command(
         limit=limit,
         offset=offset,
     )
+
+    if concept is not None:
+        if (sort, descending, offset) != (None, None, 0):
+            raise UsageError("--concept has an order of its own", remedy="leave --sort, --desc, --asc and --offset out")
+        from neuronagent.cli.concept import search_concept
+
+        search_concept(concept, wanted, combination=combination, model=model, device=device or "auto", db=db, json=json)
+        return
+    if (combination, model, device) != (None, None, None):
+        raise UsageError("--combination, --model and --device belong to --concept", remedy="give --concept FILE too")
 
     from neuronagent.cli.finding import find
     from neuronagent.service import views

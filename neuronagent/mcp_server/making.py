@@ -13,15 +13,15 @@ from neuronagent.mcp_server.schemas import flat_input, flat_output
 from neuronagent.service.bounded import MAX_LIMIT, compact
 
 Format = Literal["concise", "detailed"]
-Model = Annotated[str | None, Field(description="default: the one there is")]
-Neuron = Annotated[str, Field(description="layer.index from zero, such as 31.9634")]
-Combination = Annotated[str | None, Field(description="gate+_in+, gate+_in-, gate-_in+, gate-_in- (or ++, +-, -+, --)")]
+Model = str | None  # said once, in the instructions: leave it out
+Neuron = Annotated[str, Field(description="such as 31.9634")]
+Combination = Annotated[str | None, Field(description="such as gate+_in-")]
 Limit = Annotated[int | None, Field(ge=1, le=MAX_LIMIT)]
 Cosine = Annotated[float | None, Field(allow_inf_nan=False)]
-Paging = Annotated[str | None, Field(description="next_cursor of the answer before")]
+Paging = Annotated[str | None, Field(description="next_cursor")]
 
-READ_ONLY = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
-"""Reads the index, or runs the model, and changes nothing."""
+READ_ONLY = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+"""Reads the index, or runs the model, and changes nothing; what is said of changes would mean nothing then."""
 WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 """Adds to the index; the same call again adds nothing."""
 

@@ -137,31 +137,39 @@ class GatedModel(ModelWeights):
     ) -> list[int]:  # fmt: skip
         """At most `new_tokens` ids that the model writes after the one text `token_ids` `[1, tokens]`, with `changes`
         at every token that it reads, its own included; it stops after an end-of-text token. `temperature` 0 takes the
-        most likely token; above, tokens are drawn with `seed`.
+        most likely token; above, tokens are drawn with `seed`. Nothing else of a checkpoint's generation settings
+        (penalties, top-k, minimum lengths, banned words) is applied, and torch's own random numbers are left alone.
 
         Raises:
-            ModelError: text and continuation have more tokens than `max_positions`.
+            ModelError: text and continuation have more tokens than `max_positions`, or logits are not finite.
         """
         self._check_length(token_ids.shape[1] + new_tokens)
-        ids = token_ids.to(self.device)
-        drawn: dict[str, Any] = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-        with self._changed(changes or {}), torch.inference_mode(), torch.random.fork_rng(self._rng_devices()):
-            torch.manual_seed(seed)
-            written: Tensor = cast(Any, self._live).generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=new_tokens,
-                pad_token_id=self.bos_id if self.bos_id is not None else 0,
-                **(
-                    drawn
-                    if temperature > 0
-                    else {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
-                ),
-            )
-        return written[0, token_ids.shape[1] :].tolist()
+        generator, ends = torch.Generator().manual_seed(seed), self.end_ids
+        unread, cache = token_ids.to(self.device), None
+        written: list[int] = []
+        with self._changed(changes or {}), torch.inference_mode():
+            while len(written) < new_tokens and not (written and written[-1] in ends):
+                read = self._base(input_ids=unread, past_key_values=cache, use_cache=True)
+                cache = read.past_key_values
+                written.append(self._chosen(self.logits(read.last_hidden_state[0, -1]), temperature, generator))
+                unread = torch.tensor([[written[-1]]], device=self.device)
+        return written
 
-    def _rng_devices(self) -> list[torch.device]:
-        return [self.device] if self.device.type == "cuda" else []
+    def _chosen(self, logits: Tensor, temperature: float, generator: torch.Generator) -> int:
+        """The next token by its logits `[vocabulary]`."""
+        on_cpu = logits.float().cpu()  # so that a seed means the same on every device
+        if not on_cpu.isfinite().all():
+            raise ModelError(f"the logits of {self.name} are not finite here", remedy="change less")
+        if temperature <= 0:
+            return int(on_cpu.argmax())
+        scaled = ((on_cpu - on_cpu.max()).double() / temperature).softmax(-1)
+        return int(torch.multinomial(scaled, 1, generator=generator))
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The tokens after which a text ends, as the checkpoint says."""
+        said = getattr(self._live.generation_config, "eos_token_id", None)
+        return frozenset(() if said is None else said if isinstance(said, list) else [said])
 
     def _check_length(self, tokens: int) -> None:
         if tokens > self.max_positions:

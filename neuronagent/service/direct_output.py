@@ -25,11 +25,41 @@ if TYPE_CHECKING:
 NO_MODEL = "the model's files are not at hand: their weights say what is promoted"
 
 
+class OutputTokens:
+    """The tokens of an index, as what a neuron may be claimed to promote."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """How often each token occurs in the corpus `[V]`."""
+        return np.stack([self._index.reader.token_counts(split) for split in Split]).sum(axis=0)
+
+    @cached_property
+    def unknown(self) -> NDArray[np.bool_]:
+        """Which ids are no token `[V]`."""
+        return np.array([token is None for token in self._tokens], dtype=np.bool_)
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """Token ids by their text; of several with one text the first."""
+        ids: dict[str, int] = {}
+        for number, token in enumerate(self._tokens):
+            if token is not None:
+                ids.setdefault(token.decode("utf-8", errors="replace"), number)
+        return ids
+
+    @cached_property
+    def _tokens(self) -> list[bytes | None]:
+        return self._index.reader.token_bytes(range(len(self.counts)))
+
+
 class DirectOutput:
     """The direct effects of an index's neurons."""
 
     def __init__(self, index: Index) -> None:
-        self._index = index
+        self._index, self._tokens = index, OutputTokens(index)
         self._layer = lru_cache(maxsize=1)(self._read_layer)
 
     def scores(
@@ -40,9 +70,9 @@ class DirectOutput:
             return output_unknown(NO_MODEL, seed=seed_of(neuron, c))
         sign = self._index.reader.neuron(neuron).sign * c.write_sign
         logits = sign * self._unembedding @ self._layer(neuron.layer)[neuron.index]
-        logits[self._unknown] = np.nan
-        up, down = ([self._ids.get(token) for token in tokens] for tokens in (promoted, suppressed))
-        return output_score(up, down, logits, self._counts, seed=seed_of(neuron, c))
+        logits[self._tokens.unknown] = np.nan
+        up, down = ([self._tokens.ids.get(token) for token in tokens] for tokens in (promoted, suppressed))
+        return output_score(up, down, logits, self._tokens.counts, seed=seed_of(neuron, c))
 
     @cached_property
     def _model(self) -> str | None:
@@ -65,24 +95,3 @@ class DirectOutput:
 
     def _read_layer(self, layer: int) -> NDArray[np.float32]:
         return self._weights.processed_layer(layer, post_norm=self._index.info["post_norm"]).w_out.numpy()
-
-    @cached_property
-    def _counts(self) -> NDArray[np.int64]:
-        return np.stack([self._index.reader.token_counts(split) for split in Split]).sum(axis=0)
-
-    @cached_property
-    def _tokens(self) -> list[bytes | None]:
-        return self._index.reader.token_bytes(range(len(self._counts)))
-
-    @cached_property
-    def _unknown(self) -> NDArray[np.bool_]:
-        return np.array([token is None for token in self._tokens], dtype=np.bool_)
-
-    @cached_property
-    def _ids(self) -> dict[str, int]:
-        """Token ids by their text; of several with one text the first."""
-        ids: dict[str, int] = {}
-        for number, token in enumerate(self._tokens):
-            if token is not None:
-                ids.setdefault(token.decode("utf-8", errors="replace"), number)
-        return ids

@@ -6,24 +6,22 @@ overwrites it, another text of the same author does. It is scored by a judge, li
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from neuronagent.domain import Explanation, NeuronId, SignCombination
-from neuronagent.errors import UsageError
 from neuronagent.service import imported_views, views
 from neuronagent.service.lookup import Index
+from neuronagent.service.plain_text import one_line
 from neuronagent.store.engine import open_writer
 from neuronagent.store.explanations import StoredExplanation, add_explanation
+from neuronagent.store.hypotheses import StoredHypothesis
 
 HUMAN = "human"
 LONGEST_TEXT = 2_000
 LONGEST_AUTHOR = 80
 _EMPTY = {"text": "say in a sentence what makes the neuron fire", "author": "give a name"}
-_BREAKS = "\n\r\t"
-_JOINERS = "\u200c\u200d"  # they shape scripts and emoji
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +42,10 @@ def add_text(index: Index, neuron: NeuronId, combination: SignCombination, text:
         NotFoundError: no such neuron.
         StorageError: the index cannot be written.
     """
-    said, name = _plain("text", text, LONGEST_TEXT), _plain("author", author, LONGEST_AUTHOR)
+    said, name = (
+        one_line(what, given, longest, empty=_EMPTY[what])
+        for what, given, longest in (("text", text, LONGEST_TEXT), ("author", author, LONGEST_AUTHOR))
+    )
     before = [e.id for e in _texts(index, neuron, combination) if e.author == name]
     explanation = Explanation(
         neuron=neuron, combination=combination, source=HUMAN, text=said, claims={}, evidence_hash=""
@@ -60,7 +61,7 @@ def add_text(index: Index, neuron: NeuronId, combination: SignCombination, text:
 
 def history_view(index: Index, neuron: NeuronId, *, superseded: bool = False) -> dict[str, Any]:
     """What `neuronagent explanations --json` prints: every explanation with the verdict of each of its judges, by
-    combination and then oldest first; those that were replaced only if `superseded`.
+    combination and then oldest first, those that were replaced only if `superseded`; and all hypotheses of the agent.
 
     Raises:
         NotFoundError: no such neuron.
@@ -74,6 +75,26 @@ def history_view(index: Index, neuron: NeuronId, *, superseded: bool = False) ->
         "model": imported_views.model_view(index) if index.is_imported else views.model_view(index),
         "neuron": str(neuron),
         "explanations": [_view(e, views.explained_view(e, reader.scores(e.id), fit)) for e in stored],
+        "hypotheses": [_hypothesis(h) for h in reader.hypotheses(neuron)],
+    }
+
+
+def _hypothesis(stored: StoredHypothesis) -> dict[str, Any]:
+    """A hypothesis of the agent: what was predicted, and what came of it (None: the model was not run)."""
+    said = stored.supposed
+    return {
+        "id": stored.id,
+        "combination": said.combination.value,
+        "round": said.round + 1,
+        "text": said.text,
+        "status": stored.status,
+        "prediction": dict(said.prediction),
+        "outcome": None if stored.outcome is None else dict(stored.outcome),
+        "model": said.model,
+        "server": said.server,
+        "prompt_version": said.prompt_version,
+        "created": stored.created,
+        "tested": stored.tested,
     }
 
 
@@ -102,20 +123,3 @@ def _refuse_unknown(index: Index, neuron: NeuronId) -> None:
         index.reader.published.neuron(neuron)
     else:
         index.reader.neuron(neuron)
-
-
-def _plain(what: str, given: str, longest: int) -> str:
-    """`given` in one line, if it can be shown as it is."""
-    for character in given:
-        category = unicodedata.category(character)
-        if (category in ("Cc", "Cs") and character not in _BREAKS) or (category == "Cf" and character not in _JOINERS):
-            raise UsageError(
-                f"the {what} holds U+{ord(character):04X}, a character that hides or controls",
-                remedy="leave it out: letters, marks, spaces and line breaks are allowed",
-            )
-    plain = " ".join(given.split())
-    if not plain.strip(_JOINERS + " "):
-        raise UsageError(f"the {what} is empty", remedy=_EMPTY[what])
-    if len(plain) > longest:
-        raise UsageError(f"the {what} has {len(plain):,} characters", remedy=f"write at most {longest:,}")
-    return plain

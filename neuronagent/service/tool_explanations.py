@@ -88,11 +88,11 @@ def _row(
     index: Index, stored: StoredExplanation, everyone: Sequence[StoredScore], text: int, controls: int, detailed: bool
 ) -> ExplanationRow:
     said = stored.explanation
-    _, scores = views.judged(everyone, index.judges_fit)
+    judge, scores = views.judged(everyone, index.judges_fit)
     row = ExplanationRow(
         combination=said.combination.value,
         text=clean(said.text, text),
-        verdict=views.verdict_of(stored, scores, index.judges_fit) if scores else None,
+        verdict=views.verdict_of(stored, scores, index.judges_fit) if judge else None,
         source=clean(said.source, 20),
     )
     if said.model:
@@ -103,12 +103,13 @@ def _row(
         row["may_have_seen_test"] = stored.unsealed
     headline = next((s.score for s in scores if s.score.metric == AUROC and s.score.negative_set == N0), None)
     if headline is None:
-        row["reason"] = "not scored yet" if not scores else "it has no detection score against random tokens"
+        unread = "not judged yet" if scores else "not scored yet"
+        row["reason"] = unread if judge is None else "it has no detection score against random tokens"
     else:
         _add_headline(row, headline)
     if detailed:
         row["created"] = stored.created
-        row["scores"] = [_score(s, controls) for s in scores]
+        row["scores"] = [score_row(s, controls) for s in scores]
     return row
 
 
@@ -126,7 +127,8 @@ def _add_headline(row: ExplanationRow, score: Score) -> None:
         row["reason"] = clean(score.reason, 120)
 
 
-def _score(stored: StoredScore, controls: int) -> ScoreRow:
+def score_row(stored: StoredScore, controls: int) -> ScoreRow:
+    """One score, with at most so many of its controls; of one, the strongest."""
     score = stored.score
     row = ScoreRow(
         metric=score.metric,
@@ -138,6 +140,8 @@ def _score(stored: StoredScore, controls: int) -> ScoreRow:
         n_pos=score.n_pos,
         n_neg=score.n_neg,
     )
+    if score.n_failed:
+        row["n_failed"] = score.n_failed
     if score.p is not None:
         row["p"] = number(score.p)
     if score.reason:
@@ -146,7 +150,8 @@ def _score(stored: StoredScore, controls: int) -> ScoreRow:
         row["judge"] = clean(score.judge, 40)
     if stored.reading is not None and stored.reading > 1:
         row["reading"] = stored.reading
-    kept = [c for c in score.controls if controls > 1 or c.kind == STRONGEST][:controls]
+    one = [c for c in score.controls if c.kind == STRONGEST] or list(score.controls[-1:])
+    kept = (list(score.controls) if controls > 1 else one)[:controls]
     if kept:
         row["controls"] = [
             ControlRow(

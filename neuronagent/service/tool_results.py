@@ -202,6 +202,7 @@ class ScoreRow(TypedDict, total=False):
     hi: float | None
     n_pos: int
     n_neg: int
+    n_failed: int
     p: float | None
     reason: str
     judge: str

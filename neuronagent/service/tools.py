@@ -105,7 +105,8 @@ def neuron_overview(index: Index, neuron: str, *, response_format: Format = "con
     """Everything about a neuron at a glance: class, what each combination writes, an example, explanation, verdict."""
     found, concise = index.neuron(neuron), response_format == "concise"
     geometry = found.record.geometry
-    said = {stored.explanation.combination: (stored, scores) for stored, scores in found.explanations()}
+    everything, judges = found.explanations(), index.judges_fit
+    said = {c: own[0] for c in COMBINATIONS if (own := views.ranked(everything, c, judges))}
     examples = _first_examples(found, 1 if concise else 3)
 
     def row(c: SignCombination, tokens: int, width: int) -> OverviewRow:
@@ -123,7 +124,8 @@ def neuron_overview(index: Index, neuron: str, *, response_format: Format = "con
             result["examples"] = [_marked(e, width) for e in examples[c]]
         stored, scores = said.get(c, (None, []))
         result["explanation"] = clean(stored.explanation.text, 2 * width) if stored else None
-        result["verdict"] = views.verdict_of(stored, scores) if stored and scores else None
+        judge, own = views.judged(scores, judges)
+        result["verdict"] = views.verdict_of(stored, own, judges) if stored and judge else None
         return result
 
     def render(size: tuple[int, int]) -> Overview:

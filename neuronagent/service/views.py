@@ -7,6 +7,7 @@ Numbers are plain floats; a number that does not exist is null with a reason bes
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ from neuronagent.domain import (
 from neuronagent.explain import describe
 from neuronagent.explain.evidence import MINIMUM_STRONG
 from neuronagent.explain.scorers import cross_combination
-from neuronagent.explain.scorers.output import WEIGHTS_JUDGE
+from neuronagent.explain.scorers.output import MEASURED
 from neuronagent.explain.verdict import Verdict, verdict
 from neuronagent.service.batch_report import newest_protocol
 from neuronagent.service.lookup import Example, Index, Neuron
@@ -227,6 +228,7 @@ def explanation_view(neuron: Neuron) -> dict[str, Any]:
         "summary": summary_of(shown),
         "combinations": {c.value: _explained(neuron.record, c, shown[c], fit) for c in COMBINATIONS},
         "cross_combination": cross_view(tested, fit),
+        "hypotheses": dict(Counter(h.status for h in neuron.index.reader.hypotheses(neuron.id))),
     }
 
 
@@ -251,10 +253,10 @@ def judged(scores: Sequence[StoredScore], fit: Mapping[str, bool]) -> tuple[str 
     """The judge that was asked last, one that is fit if there is one, and its scores under the protocol that it was
     asked under last, with those that need no judge; a text that nobody read has none."""
     scores = newest_protocol(scores)
-    read = [s for s in scores if s.score.judge != WEIGHTS_JUDGE]
+    read = [s for s in scores if s.score.judge not in MEASURED]
     last = max(read, key=lambda s: (judge_fit(s.score.judge, fit) is not False, s.id), default=None)
     judge = None if last is None else last.score.judge
-    return judge, [s for s in scores if s.score.judge in (judge, WEIGHTS_JUDGE)]
+    return judge, [s for s in scores if s.score.judge == judge or s.score.judge in MEASURED]
 
 
 def summary_of(shown: Mapping[SignCombination, Sequence[Stored]]) -> str | None:
@@ -298,9 +300,9 @@ def explained_view(
         "by_judge": {
             name: verdict_of(explanation, [s for s in scores if s.score.judge == name], fit)
             for name in dict.fromkeys(s.score.judge for s in scores)
-            if name != WEIGHTS_JUDGE
+            if name not in MEASURED
         },
-        "reason": None if scores else "not scored: a text needs a judge (neuronagent score --llm NAME)",
+        "reason": None if judge else "not scored: a text needs a judge (neuronagent score --llm NAME)",
     }
 
 
@@ -329,7 +331,7 @@ def verdict_of(
     explanation: StoredExplanation, scores: Sequence[StoredScore], fit: Mapping[str, bool] | None = None
 ) -> str:
     """The verdict on a stored explanation that the scores of one judge give."""
-    if not scores:
+    if all(s.score.judge in MEASURED for s in scores):
         return NOT_SCORED
     is_rule = explanation.explanation.source == "rule"
     fits = judge_fit(judged(scores, fit or {})[0], fit or {}) is not False

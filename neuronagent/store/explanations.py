@@ -96,11 +96,14 @@ def add_explanation(
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """An explanation to be stored with its scores; `tau` is the threshold of *strong* that they used."""
+    """An explanation to be stored with its scores; `tau` is the threshold of *strong* that they used, `author` and
+    `unsealed` are as in `add_explanation`."""
 
     explanation: Explanation
     scores: Sequence[Score]
     tau: float | None
+    author: str | None = None
+    unsealed: bool = False
 
 
 def add_scored(engine: Engine, scored: Sequence[Scored], *, protocol_version: str) -> list[int]:
@@ -113,7 +116,7 @@ def add_scored(engine: Engine, scored: Sequence[Scored], *, protocol_version: st
     identifiers: list[int] = []
     with storage_errors(engine_name(engine)), engine.begin() as connection:
         for one in scored:
-            identifier = _put_explanation(connection, one.explanation)
+            identifier = _put_explanation(connection, one.explanation, author=one.author, unsealed=one.unsealed)
             _put_scores(connection, identifier, one.scores, protocol_version, one.tau)
             identifiers.append(identifier)
     return identifiers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from bisect import bisect_right
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -39,11 +39,13 @@ from neuronagent.store.explanations import (
     find_explanations,
     find_scores,
 )
+from neuronagent.store.facts import NeuronFacts, find_facts
 from neuronagent.store.failures import storage_errors
 from neuronagent.store.hypotheses import StoredHypothesis, find_hypotheses
 from neuronagent.store.judge_checks import find_checks
 from neuronagent.store.neighbours import neighbours_of
 from neuronagent.store.packing import unpack_array
+from neuronagent.store.post_sums import find_post_sums
 from neuronagent.store.published import PublishedReader
 from neuronagent.store.search import SearchPage, SearchQuery, search
 from neuronagent.store.traced import StoredTokens, find_plan_versions, find_traced_tokens
@@ -127,6 +129,11 @@ class IndexReader:
             ids = [*records.vocabulary_ids(projection), *_present(rows["neuron"][0]["double_checking_token"])]
             facts = _token_facts(connection, ids)
         return records.neuron_record(rows["neuron"][0], projection, rows["combination"], facts)
+
+    def facts(self, neurons: Iterable[NeuronId]) -> Mapping[NeuronId, NeuronFacts]:
+        """A few numbers of each of `neurons` that exists, read together: see `facts.NeuronFacts`."""
+        with self._connect() as connection:
+            return find_facts(connection, neurons)
 
     def neighbours(self, neuron: NeuronId) -> Neighbours | None:
         """The neighbours of `neuron` by list, strongest first; None where the index was made without.
@@ -248,11 +255,40 @@ class IndexReader:
             found = [tuple(row) for row in connection.execute(query)]
         return np.array(found, dtype=np.float64).reshape(-1, len(columns))
 
+    def layer_numbers(self, layer: int, names: Sequence[str]) -> NDArray[np.float64]:
+        """The columns `names` of the neurons of a layer `[N, names]`; NaN where a neuron has no such number.
+
+        Raises:
+            NotFoundError: no such layer.
+        """
+        if layer not in self._layers:
+            raise NotFoundError(f"layer {layer} is not in this index", remedy=f"layers: {_spans(self._layers)}")
+        columns = [schema.neuron.c[name] for name in names]
+        query = select(*columns).where(schema.neuron.c.layer == layer).order_by(schema.neuron.c.neuron)
+        with self._connect() as connection:
+            found = [tuple(row) for row in connection.execute(query)]
+        return np.array(found, dtype=np.float64).reshape(-1, len(columns))
+
+    def layer_classes(self, layer: int) -> dict[tuple[Role | None, IOClass], int]:
+        """How many neurons of a layer have each functional role (None: none) and IO class."""
+        column = schema.neuron.c
+        keys = (column.role, column.io_class, column.atypical)
+        query = select(*keys, func.count()).where(column.layer == layer).group_by(*keys)
+        with self._connect() as connection:
+            rows = connection.execute(query)
+            return {(Role(role) if role else None, IOClass(name, atypical)): n for role, name, atypical, n in rows}
+
     def signs(self, layer: int) -> NDArray[np.int8]:
         """The factors (+1 or −1) by which w_in and w_out of the neurons of a layer were multiplied, `[N]`."""
         query = select(schema.neuron.c.sign).where(schema.neuron.c.layer == layer).order_by(schema.neuron.c.neuron)
         with self._connect() as connection:
             return np.array(connection.execute(query).scalars().all(), dtype=np.int8)
+
+    def post_sums(self, layer: int) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+        """Sums of post and counts of tokens by sign combination, of the neurons of a layer `[N, 4]` each, and of all
+        tokens `[N]`, without position 0 where texts share it; zeros without a corpus."""
+        with self._connect() as connection:
+            return find_post_sums(connection, layer)
 
     def class_counts(self) -> dict[int, dict[IOClass, int]]:
         """How many neurons of each layer are in each IO class; classes without neurons are left out."""

@@ -1,7 +1,8 @@
 """`make bench`: how long what users wait for takes, and what building an index costs beside a bare forward pass.
 
     python -m tests.benchmarks            # everything, some 15 minutes on two cores
-    python -m tests.benchmarks recorder   # or commands, build, growth, weights, neighbours, database, tracing, batch
+    python -m tests.benchmarks recorder   # or commands, build, growth, weights, neighbours, database, tracing, batch,
+                                          # concept, live, mcp
 
 Whole processes are timed as a shell would, medians of several runs; ratios are measured side by side in one run.
 Nothing is asserted: machines differ. The table goes to stdout and `bench.json` beside it holds the numbers.
@@ -147,8 +148,33 @@ def batch(folder: Path) -> dict[str, Any]:
     return measured.measure(db, folder)
 
 
+def concept(folder: Path) -> dict[str, Any]:
+    """A search by concept over 1,000 labelled texts against the bare forward passes, and ranking alone."""
+    from tests.benchmarks import concept as measured
+
+    return {"1,000 texts, demo model": measured.measure(folder), "ranking": measured.ranking()}
+
+
+def live(folder: Path) -> dict[str, Any]:
+    """Questions to the loaded model, and database tools while it computes."""
+    from tests.benchmarks import live as measured
+
+    return measured.measure(folder)
+
+
+def mcp(folder: Path) -> dict[str, Any]:
+    """The MCP server over HTTP and over pipes, on an index of the demo model."""
+    from neuronagent.service.demo import run_demo
+    from tests.benchmarks import mcp as measured
+
+    db = folder / "bench.db"
+    run_demo(str(db), tokens=TOKENS)
+    return measured.measure(db)
+
+
 PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
-    part.__name__: part for part in (commands, recorder, build, growth, weights, neighbours, database, tracing, batch)
+    part.__name__: part
+    for part in (commands, recorder, build, growth, weights, neighbours, database, tracing, batch, concept, live, mcp)
 }
 
 

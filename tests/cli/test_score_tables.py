@@ -97,6 +97,22 @@ def test_every_score_is_shown_at_every_width(width: int) -> None:
     assert max(map(len, shown.splitlines())) <= width
 
 
+def test_what_the_model_says_stands_beside_what_the_weights_say() -> None:
+    live = {"judge": "live model"}
+    control = {"kind": "other neuron 0.5", "value": 0.25, "lift": 0.5, "lift_lo": 0.1, "lift_hi": 0.8}
+    own = combination(
+        score("output_promoted", "random tokens", 0.99, judge="weights"),
+        score("output_promoted", "random tokens", 0.61, **live),
+        score("generation", "minimal edits, blind", 0.75, controls=[control], **live),
+        score("generation", "minimal edits, given", None, reason="3 pairs can be used, 4 are needed", **live),
+    )
+    lines = drawn({"gate+_in+": own}).splitlines()
+    assert [line.split("  ")[0] for line in lines if line.startswith("promotes")] == ["promotes", "promotes, live"]
+    assert any(line.startswith("promotes, live") and ".61" in line for line in lines)
+    assert any(line.startswith("pairs right") and line.rstrip().endswith("like neuron .25") for line in lines)
+    assert "Without a score: pairs right, given: 3 pairs can be used, 4 are needed" in lines
+
+
 def test_the_strongest_control_is_named_and_a_token_list_is_beside_it() -> None:
     controls = [control("empty"), control("token list", 0.8, 0.1), control("other neuron 3.4", 0.6, 0.3)]
     own = score("detection", "N0", controls=[*controls, control("strongest", 0.6, 0.3)])

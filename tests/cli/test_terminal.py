@@ -18,7 +18,7 @@ from tests.cli.conftest import Cli
 
 COMMANDS = (
     "index", "info", "show", "explain", "explanations", "score", "judge-check", "search", "check", "upgrade", "serve",
-    "demo",
+    "demo", "run", "attribute",
 )  # fmt: skip
 
 

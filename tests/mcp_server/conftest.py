@@ -10,7 +10,7 @@ import pytest
 from mcp import Client
 
 from neuronagent.mcp_server.options import ServerOptions
-from neuronagent.mcp_server.server import build_server
+from neuronagent.mcp_server.server import NeuronServer, build_server
 from tests.mcp_server.sample import write_sample
 
 
@@ -29,9 +29,20 @@ def nasty_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sample(tmp_path_factory.mktemp("index") / "nasty.db", nasty=True)
 
 
+@pytest.fixture(scope="session")
+def server(index_path: Path) -> NeuronServer:
+    """One for all tests, as it would be for all clients: making twenty tools takes longer than most tests."""
+    return build_server(ServerOptions(db=str(index_path)))
+
+
+@pytest.fixture(scope="session")
+def nasty_server(nasty_path: Path) -> NeuronServer:
+    return build_server(ServerOptions(db=str(nasty_path)))
+
+
 @pytest.fixture
-async def client(index_path: Path) -> AsyncIterator[Client]:
-    async with Client(build_server(ServerOptions(db=str(index_path)))) as connected:
+async def client(server: NeuronServer) -> AsyncIterator[Client]:
+    async with Client(server) as connected:
         yield connected
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 ENVELOPE = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -20,10 +20,12 @@ ROOT = Path(__file__).parents[2]
 
 
 class Pipe:
-    """A server process over the index `db`; `with` ends it by closing its stdin."""
+    """A server process over the index `db`, with `options` by the command line; `with` ends it."""
 
-    def __init__(self, db: Path) -> None:
+    def __init__(self, db: Path, *options: str) -> None:
         command = [sys.executable, "-m", "neuronagent.mcp_server", str(db)]
+        if options:
+            command = [sys.executable, "-m", "neuronagent", "serve", "--db", str(db), *options]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, text=True, encoding="utf-8",
@@ -69,7 +71,7 @@ class Pipe:
         out, err = self.process.communicate(timeout=30)
         return self.process.returncode, out, err
 
-    def __enter__(self) -> Pipe:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -77,15 +77,20 @@ def weights_only(path: Path) -> Path:
 
 
 def _consistent(recorded: Any, texts: Any) -> Any:
-    """The lists of a split with tokens of that split, as a recorder would have them."""
+    """The lists and samples of a split with tokens of that split, none at position 0, as a recorder would have them."""
     lengths = np.diff(np.append(texts.first[: len(texts.splits)], len(texts.tokens)))
     split_of_token = np.repeat(texts.splits, lengths)
-    post = recorded.post.copy()
-    for split in range(3):
-        numbers = np.random.default_rng(split).choice(np.flatnonzero(split_of_token == split), post[:, split].shape)
-        filled = post[:, split] >= 0
-        post[:, split][filled] = ((post[:, split] >> 32 << 32) | (0xFFFFFFFF - numbers))[filled]
-    return replace(recorded, post=-np.sort(-post, axis=-1))
+    split_of_token[texts.first[: len(texts.splits)]] = -1
+    found = {}
+    for name in ("post", "uniform", "weighted"):
+        entries = getattr(recorded, name).copy()
+        for split in range(3):
+            allowed = np.flatnonzero(split_of_token == split)
+            numbers = np.random.default_rng(split).choice(allowed, entries[:, split].shape)
+            filled = entries[:, split] >= 0
+            entries[:, split][filled] = ((entries[:, split] >> 32 << 32) | (0xFFFFFFFF - numbers))[filled]
+        found[name] = -np.sort(-entries, axis=-1)
+    return replace(recorded, **found)
 
 
 def _explain(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ WEIGHTS = {"name": "neuron_weights", "arguments": {"neuron": "0.1"}}
 def test_a_client_that_begins_with_initialize_is_served(index_path: Path) -> None:
     with Pipe(index_path) as pipe:
         assert pipe.initialize()["result"]["serverInfo"]["name"] == "neuronagent"
-        assert len(pipe.ask("tools/list")["result"]["tools"]) == 8
+        assert WEIGHTS["name"] in {tool["name"] for tool in pipe.ask("tools/list")["result"]["tools"]}
         assert pipe.ask("tools/call", WEIGHTS)["result"]["structuredContent"]["neuron"] == "0.1"
         assert pipe.end()[:2] == (0, "")
 
@@ -36,7 +36,7 @@ def test_a_client_may_initialize_and_then_speak_the_new_protocol(index_path: Pat
         pipe.initialize()
         assert not pipe.ask("tools/call", WEIGHTS, modern=True)["result"].get("isError")
         assert "supportedVersions" in pipe.ask("server/discover", modern=True)["result"]
-        assert len(pipe.ask("tools/list")["result"]["tools"]) == 8
+        assert WEIGHTS["name"] in {tool["name"] for tool in pipe.ask("tools/list")["result"]["tools"]}
 
 
 def test_a_bare_discover_is_refused_and_initialize_still_works(index_path: Path) -> None:

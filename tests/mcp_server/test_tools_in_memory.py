@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +18,19 @@ import pytest
 from mcp import Client
 
 from neuronagent.mcp_server.core import CoreTools
+from neuronagent.mcp_server.making import content_tool
 from neuronagent.mcp_server.options import ServerOptions
-from neuronagent.mcp_server.server import build_server
+from neuronagent.mcp_server.server import NeuronServer, build_server
 from neuronagent.mcp_server.shared import SharedSource
 from tests.mcp_server.conftest import asked, refused
+from tests.mcp_server.pipe import ROOT
 from tests.mcp_server.sample import MODEL, weights_only
 
 pytestmark = pytest.mark.anyio
 TOOLS = [tool.name for tool in CoreTools(SharedSource("unused")).tools()]
-OF_NEURONS = [name for name in TOOLS if name.startswith("neuron_")]
+NEEDED: dict[str, dict[str, Any]] = {
+    tool: {"neuron": "1.3"} for tool in TOOLS if tool.startswith("neuron_") or tool == "similar_neurons"
+} | {"layer_summary": {"layer": 1}}
 
 
 async def test_model_info_says_what_the_index_is_of(client: Client) -> None:
@@ -37,11 +49,61 @@ async def test_every_way_to_write_a_neuron_comes_back_as_one(client: Client, nam
 @pytest.mark.parametrize("name", TOOLS)
 @pytest.mark.parametrize("response_format", ["concise", "detailed"])
 async def test_every_answer_names_model_corpus_and_index(client: Client, name: str, response_format: str) -> None:
-    arguments = {"neuron": "1.3"} if name in OF_NEURONS else {}
-    answer = await asked(client, name, response_format=response_format, **arguments)
+    shaped = {} if name == "neuron_predictability" else {"response_format": response_format}
+    answer = await asked(client, name, **shaped, **NEEDED.get(name, {}))
     assert MODEL in answer["provenance"]
     assert "500 tokens" in answer["provenance"]
     assert "0123456789abcdef" in answer["provenance"]
+
+
+async def test_a_layer_adds_up_and_its_extremes_are_its_own(client: Client) -> None:
+    answer = await asked(client, "layer_summary", layer=1, response_format="detailed")
+    assert answer["neurons"] == sum(answer["io_classes"].values()) == 12
+    assert sum(row["main_of"] for row in answer["combinations"]) == 12
+    everyone = (await asked(client, "search_neurons", layers=[1], limit=50))["neurons"]
+    by_cosine = sorted(everyone, key=lambda row: row["cos_in_out"])
+    lowest = [neuron for neuron, _ in answer["extremes"]["cos_in_out lowest"]]
+    assert lowest[:4] == [row["neuron"] for row in by_cosine[:4]]
+    median = sum(row["cos_in_out"] for row in by_cosine[5:7]) / 2
+    assert next(r for r in answer["cosines"] if r["pair"] == "cos_in_out")["median"] == pytest.approx(median, abs=1e-3)
+
+
+async def test_an_index_without_neighbours_says_what_would_find_them(client: Client) -> None:
+    answer = await asked(client, "similar_neurons", neuron="0.1")
+    assert answer["available"] is False
+    assert "--neighbours on" in answer["command"]
+    assert "neighbours" not in answer
+
+
+async def test_predictability_is_not_there_and_no_command_is_promised(client: Client) -> None:
+    answer = await asked(client, "neuron_predictability", neuron="0.1")
+    assert answer["available"] is False
+    assert "later version" in answer["reason"]
+    assert "command" not in answer
+
+
+async def test_a_report_fits_a_tool_and_leads_to_the_whole_one(client: Client) -> None:
+    result = await client.call_tool("neuron_report", {"neuron": "0.1"})
+    assert result.structured_content is not None
+    text, link = result.content
+    assert json.loads(getattr(text, "text", "")) == result.structured_content
+    assert len(getattr(text, "text", "")) <= 2_000
+    assert "fires on t7 after t1" in result.structured_content["summary"]
+    assert str(getattr(link, "uri", "")) == result.structured_content["uri"] == "neuron://tiny-glu/0.1/report"
+    whole = getattr((await client.read_resource(result.structured_content["uri"])).contents[0], "text", "")
+    assert len(whole) == result.structured_content["characters"]
+
+
+async def test_a_picture_is_content_alone_and_small(client: Client) -> None:
+    result = await client.call_tool("neuron_plot", {"neuron": "0.1"})
+    assert (result.is_error, result.structured_content) == (False, None)
+    image, caption = result.content
+    data = base64.b64decode(getattr(image, "data", ""))
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    assert len(data) <= 60_000
+    assert struct.unpack(">II", data[16:24]) == (800, 500)
+    assert MODEL in getattr(caption, "text", "")
+    assert "500 tokens" in getattr(caption, "text", "")
 
 
 async def test_search_pages_hold_every_neuron_once(client: Client) -> None:
@@ -139,15 +201,19 @@ async def test_reading_explanations_never_writes(client: Client, index_path: Pat
 
 
 async def test_an_index_of_weights_alone_says_what_would_compute_the_rest(tmp_path: Path) -> None:
-    async with Client(build_server(ServerOptions(db=str(weights_only(tmp_path / "weights.db"))))) as client:
+    async with Client(build_server(ServerOptions(db=str(weights_only(tmp_path / "weights.db")), live=False))) as client:
         for tool in ("neuron_examples", "neuron_stats"):
             answer = await asked(client, tool, neuron="0.1")
             assert answer["available"] is False
             assert answer["command"].startswith("neuronagent index")
         for tool in ("model_info", "search_neurons"):
             assert (await asked(client, tool))["available"]
-        for tool in ("neuron_overview", "neuron_weights", "neuron_vocab"):
+        for tool in ("neuron_overview", "neuron_weights", "neuron_vocab", "neuron_report"):
             assert (await asked(client, tool, neuron="0.1"))["available"]
+        summary = await asked(client, "layer_summary", layer=0)
+        assert summary["combinations"] == []
+        assert "mass highest" not in summary["extremes"]
+        assert not (await client.call_tool("neuron_plot", {"neuron": "0.1"})).is_error
 
 
 @pytest.mark.parametrize(
@@ -174,6 +240,11 @@ async def test_an_index_of_weights_alone_says_what_would_compute_the_rest(tmp_pa
         ("search_neurons", {"min_cos_in_out": "high"}, "min_cos_in_out: Input should be a valid number"),
         ("search_neurons", {"min_cos_in_out": "nan"}, "min_cos_in_out: Input should be a finite number"),
         ("neuron_weigths", {}, "did you mean neuron_weights?"),
+        ("layer_summary", {"layer": 9}, "layer 9 is not in this index; layers: 0–1"),
+        ("layer_summary", {"layer": -1}, "greater than or equal to 0, not -1"),
+        ("similar_neurons", {"neuron": "0.1", "kind": "near"}, "kind: Input should be 'all', 'similar'"),
+        ("neuron_plot", {"neuron": "0.99"}, "has the indices 0–11"),
+        ("neuron_report", {"neuron": "0.99"}, "has the indices 0–11"),
     ],
 )  # fmt: skip
 async def test_an_error_says_what_was_wrong_and_what_is_allowed(
@@ -217,6 +288,29 @@ async def test_what_nobody_foresaw_is_one_line_and_the_server_goes_on(
     assert (await asked(client, "neuron_weights", neuron="0.1"))["available"]
 
 
+async def test_tools_that_take_long_leave_room_for_those_that_read_the_index(index_path: Path) -> None:
+    free, answered = threading.Event(), list[bool]()
+
+    def wait(model: str | None = None) -> str:
+        """Take long."""
+        return "" if free.wait(30) else "late"
+
+    source = SharedSource(str(index_path))
+    tools = [*CoreTools(source).tools(), content_tool(wait, "Wait")]
+
+    async def take_long() -> None:
+        answered.append((await client.call_tool("wait", {})).is_error)
+
+    async with Client(NeuronServer(tools, source, slow=["wait"])) as client, anyio.create_task_group() as group:
+        for _ in range(60):
+            group.start_soon(take_long)
+        for _ in range(5):
+            assert (await asked(client, "neuron_weights", neuron="0.1"))["available"]
+        assert answered == []
+        free.set()
+    assert answered == [False] * 60
+
+
 async def test_many_calls_at_once_agree_with_calls_one_by_one(client: Client) -> None:
     wanted = [(tool, f"{i % 2}.{i % 12}") for i in range(12) for tool in ("neuron_examples", "neuron_overview")]
     one_by_one = [await asked(client, tool, neuron=neuron) for tool, neuron in wanted]
@@ -229,3 +323,39 @@ async def test_many_calls_at_once_agree_with_calls_one_by_one(client: Client) ->
         for place, (tool, neuron) in enumerate(wanted):
             group.start_soon(ask, place, tool, neuron)
     assert [at_once[i] for i in range(len(wanted))] == one_by_one
+
+
+@pytest.mark.slow
+def test_without_matplotlib_a_picture_is_refused_with_what_to_install(index_path: Path) -> None:
+    script = (
+        "import sys; sys.modules['matplotlib'] = None\n"  # as where the extra is not installed
+        "from neuronagent.errors import UsageError\n"
+        "from neuronagent.service.lookup import Index\n"
+        "from neuronagent.service.tool_plot import neuron_plot\n"
+        "try: neuron_plot(Index(sys.argv[1]), '0.1')\n"
+        "except UsageError as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", script, str(index_path)]
+    said = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True
+    )
+    assert "pip install 'neuronagent[plot]'" in said.stdout
+
+
+@pytest.mark.slow
+async def test_other_calls_are_answered_while_a_picture_is_drawn(client: Client) -> None:
+    waits: list[float] = []
+    drawn: list[bool] = []
+
+    async def draw() -> None:
+        for _ in range(8):
+            drawn.append(not (await client.call_tool("neuron_plot", {"neuron": "0.1"})).is_error)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(draw)
+        while len(drawn) < 8:
+            before = time.perf_counter()
+            await asked(client, "neuron_weights", neuron="0.1")
+            waits.append(time.perf_counter() - before)
+    assert all(drawn)
+    assert len(waits) > 40  # answered between and during the eight, not after each

@@ -1,8 +1,12 @@
-"""Output: do the tokens that an explanation claims to be promoted or suppressed really move, by the weights alone?
+"""Output: do the tokens that an explanation claims to be promoted or suppressed really move?
 
-The direct effect of a combination on the logits is sign · W_U·w_out, known for every token without a forward pass. The
-claimed tokens stand against random ones of like frequency, since frequent tokens have larger effects anyway: AUROC of
-the promoted above, and of the suppressed below.
+By the weights alone: the direct effect of a combination on the logits is sign · W_U·w_out, known for every token
+without a forward pass. By the live model: the mean change of every logit, less the mean over the vocabulary, when
+`post` is set to the sign-correct 99.9 % quantile of the combination at the last token of random windows
+(`service.live`); gate and in are never touched. Both are stored, and shown side by side.
+
+The claimed tokens stand against random ones of like frequency, since frequent tokens have larger effects anyway: AUROC
+of the promoted above, and of the suppressed below.
 """
 
 from __future__ import annotations
@@ -19,8 +23,12 @@ from neuronagent.explain.scorers.rows import Rows
 PROMOTED, SUPPRESSED = "output_promoted", "output_suppressed"
 RANDOM_TOKENS = "random tokens"
 WEIGHTS_JUDGE = "weights"
-"""No judge is asked: the weights say it."""
+LIVE_JUDGE = "live model"
+"""No judge is asked: the weights say it, or the model that was run."""
+MEASURED = frozenset({WEIGHTS_JUDGE, LIVE_JUDGE})
+"""What stands in a judge's place where nobody reads anything."""
 PER_TOKEN = 10
+NOTHING_CLAIMED = "nothing is claimed"
 
 
 def output_score(
@@ -32,21 +40,22 @@ def output_score(
     seed: int,
     split: Split = Split.TEST,
     per_token: int = PER_TOKEN,
+    judge: str = WEIGHTS_JUDGE,
 ) -> list[Score]:
     """A score for the promoted and one for the suppressed tokens.
 
     Claims are token ids, None for one that is no single token: those are left out, `n_pos` is how many remained.
-    `logits` `[V]` is sign · W_U·w_out of the combination, NaN for an id that is no token; `counts` `[V]` how often each
-    token occurs in the corpus.
+    `logits` `[V]` is what `judge` says of every token, sign · W_U·w_out of the combination or the measured change, NaN
+    for an id that is no token; `counts` `[V]` how often each token occurs in the corpus.
     """
-    rows = Rows(split=split, seed=seed, judge=WEIGHTS_JUDGE)
+    rows = Rows(split=split, seed=seed, judge=judge)
     usable = np.isfinite(logits)
     scores: list[Score] = []
     for metric, claims, sign in ((PROMOTED, promoted, 1.0), (SUPPRESSED, suppressed, -1.0)):
         known = sorted({c for c in claims if c is not None and 0 <= c < len(logits) and usable[c]})
         random = matched_random_tokens(known, counts, seed, per=per_token, usable=usable)
         if not claims or not known or not len(random):
-            reason = "nothing is claimed" if not claims else "no claim is a single token of the vocabulary"
+            reason = NOTHING_CLAIMED if not claims else "no claim is a single token of the vocabulary"
             reason = reason if not known else "no other token is as frequent"
             scores.append(rows.null(metric, RANDOM_TOKENS, reason, len(known), len(random)))
             continue
@@ -57,9 +66,9 @@ def output_score(
     return scores
 
 
-def output_unknown(reason: str, *, seed: int, split: Split = Split.TEST) -> list[Score]:
+def output_unknown(reason: str, *, seed: int, split: Split = Split.TEST, judge: str = WEIGHTS_JUDGE) -> list[Score]:
     """Both scores without a value, for `reason`."""
-    rows = Rows(split=split, seed=seed, judge=WEIGHTS_JUDGE)
+    rows = Rows(split=split, seed=seed, judge=judge)
     return [rows.null(metric, RANDOM_TOKENS, reason, 0, 0) for metric in (PROMOTED, SUPPRESSED)]
 
 

@@ -77,6 +77,10 @@ class Drafter:
         """Answers to other questions than for drafts; raises what `Asker.ask` raises."""
         return self._completer(wanted)
 
+    def cost_of(self, wanted: Sequence[Wanted]) -> Preview:
+        """What other questions would take."""
+        return self._completer.cost(wanted)
+
     def cost(self, brief: Brief) -> Preview:
         """What drafting would take; repairs of answers that cannot be used come on top."""
         return self._completer.cost(drafting.wanted(brief, self._candidates))
