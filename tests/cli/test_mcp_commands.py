@@ -61,6 +61,7 @@ def examined(cli: Cli, *options: str) -> tuple[Ran, dict[str, Any]]:
     return ran, checks
 
 
+@pytest.mark.slow
 def test_install_shows_the_entry_and_writes_it_and_uninstall_takes_it_back(cli: Cli, home: Path, db: Path) -> None:
     file = home / ".cursor" / "mcp.json"
     arguments = ("mcp", "install", "--client", "cursor", "--db", db)
@@ -185,6 +186,7 @@ def test_the_doctor_says_what_a_server_does_wrong(cli: Cli, home: Path, wrong: s
     assert re.search(said, checks[check]["said"])
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_is_killed_with_its_children(cli: Cli, home: Path) -> None:
     configured(home, "hang")
     begun = time.monotonic()
@@ -207,6 +209,7 @@ def test_a_server_that_hangs_is_killed_with_its_children(cli: Cli, home: Path) -
         raise AssertionError("the child lives")
 
 
+@pytest.mark.slow
 def test_a_server_that_outlives_its_client_is_found(cli: Cli, home: Path) -> None:
     configured(home, "deaf")
     _, checks = examined(cli, "--timeout", "0.5")

@@ -120,6 +120,7 @@ def test_help_and_version(cli: Cli) -> None:
     assert cli("--version").out.startswith("neuronagent ")
 
 
+@pytest.mark.slow
 def test_a_real_process_in_a_pipe(made_db: Path) -> None:
     ran = neuronagent("show", "0.1", "--db", made_db, FORCE_COLOR="1", TERM="xterm-256color")
     assert ran.returncode == 0, ran.stderr

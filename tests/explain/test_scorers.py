@@ -273,6 +273,7 @@ def exhaustive(explainer: Explainer, neuron: NeuronId, c: SignCombination) -> tu
     return float(both / fires.sum()), float(both / strong.sum())
 
 
+@pytest.mark.slow
 def test_precision_and_recall_of_the_whole_corpus_lie_within_their_intervals(explainer: Explainer) -> None:
     """In 95 % of units, give or take what chance does to as many as there are; and every interval has a width."""
     inside: list[bool] = []

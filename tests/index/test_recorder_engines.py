@@ -144,6 +144,7 @@ def test_without_a_compiler_there_is_no_compiled_pass_and_the_user_is_told(monke
         kernel.cpu.compiled.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_library_is_compiled_once_and_again_when_its_cache_was_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

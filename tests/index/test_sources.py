@@ -115,6 +115,7 @@ def test_every_arrow_kind_of_string_can_be_the_text_of_a_parquet_file(tmp_path: 
     assert read(path) == [("a.parquet:1", "one"), ("a.parquet:2", "two")]
 
 
+@pytest.mark.slow
 def test_the_standard_library_is_a_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     found = {document.name: document.text for document in documents("python-stdlib")}

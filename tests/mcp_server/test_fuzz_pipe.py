@@ -85,6 +85,7 @@ def test_bad_utf_8_is_read_as_well_as_it_can_be(talk: Talk) -> None:
     assert "structuredContent" in talk.wait_for("marked")["result"]
 
 
+@pytest.mark.slow
 def test_calls_that_are_cancelled_and_ids_that_are_used_twice_hold_nothing_up(own: Talk) -> None:
     for number in range(50):
         cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}

@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.mcp_server.pipe import INITIALIZE, ROOT, Pipe
 from tests.mcp_server.sample import write_sample
 
 WEIGHTS = {"name": "neuron_weights", "arguments": {"neuron": "0.1"}}
 
 
+@pytest.mark.slow
 def test_a_client_that_begins_with_initialize_is_served(index_path: Path) -> None:
     with Pipe(index_path) as pipe:
         assert pipe.initialize()["result"]["serverInfo"]["name"] == "neuronagent"
@@ -31,6 +34,7 @@ def test_a_client_may_probe_with_discover_and_then_initialize(index_path: Path) 
         assert pipe.end()[0] == 0
 
 
+@pytest.mark.slow
 def test_a_client_may_initialize_and_then_speak_the_new_protocol(index_path: Path) -> None:
     with Pipe(index_path) as pipe:
         pipe.initialize()
@@ -39,6 +43,7 @@ def test_a_client_may_initialize_and_then_speak_the_new_protocol(index_path: Pat
         assert WEIGHTS["name"] in {tool["name"] for tool in pipe.ask("tools/list")["result"]["tools"]}
 
 
+@pytest.mark.slow
 def test_a_bare_discover_is_refused_and_initialize_still_works(index_path: Path) -> None:
     with Pipe(index_path) as pipe:
         assert pipe.ask("server/discover")["error"]["code"] == -32601
@@ -48,6 +53,7 @@ def test_a_bare_discover_is_refused_and_initialize_still_works(index_path: Path)
 NOISE = ("garbage", "", "[1, 2]", '{"jsonrpc": "2.0"}', '"\\ud800"', "\x00\x1b[2J")
 
 
+@pytest.mark.slow
 def test_lines_that_are_no_messages_are_passed_over(index_path: Path) -> None:
     with Pipe(index_path) as pipe:
         for line in NOISE:
@@ -60,6 +66,7 @@ def test_lines_that_are_no_messages_are_passed_over(index_path: Path) -> None:
         assert (code, out) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_broken_request_with_an_id_is_answered(index_path: Path) -> None:
     with Pipe(index_path) as pipe:
         pipe.initialize()
@@ -76,6 +83,7 @@ TOO_MUCH = (
 )
 
 
+@pytest.mark.slow
 def test_a_request_that_no_parser_takes_is_answered_too(index_path: Path) -> None:
     with Pipe(index_path) as pipe:
         pipe.initialize()
@@ -85,6 +93,7 @@ def test_a_request_that_no_parser_takes_is_answered_too(index_path: Path) -> Non
         assert pipe.ask("ping")["result"] == {}
 
 
+@pytest.mark.slow
 def test_an_unknown_method_is_an_error_and_the_server_goes_on(index_path: Path) -> None:
     with Pipe(index_path) as pipe:
         pipe.initialize()
@@ -104,6 +113,7 @@ def test_what_was_asked_before_stdin_closed_is_answered(index_path: Path) -> Non
         assert not any('"error"' in answer or '"isError":true' in answer for answer in answers)
 
 
+@pytest.mark.slow
 def test_an_index_that_goes_away_is_an_error_until_it_is_back(tmp_path: Path) -> None:
     path = write_sample(tmp_path / "live.db")
     kept = tmp_path / "kept.db"
@@ -122,6 +132,7 @@ def test_an_index_that_goes_away_is_an_error_until_it_is_back(tmp_path: Path) ->
         assert pipe.end()[0] == 0
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_index_is_an_error_of_the_call(tmp_path: Path) -> None:
     path = tmp_path / "no.db"
     path.write_text("hello")

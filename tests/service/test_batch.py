@@ -121,6 +121,7 @@ def test_two_processes_store_what_one_stores_row_for_row(db: Path, whole: tuple[
     assert found.to_dict() | {"seconds": 0} == whole[1].to_dict() | {"seconds": 0}
 
 
+@pytest.mark.slow
 def test_a_batch_stores_what_each_neuron_gets_alone(db: Path, whole: tuple[Path, BatchReport]) -> None:
     with Index(str(db)) as index:
         index.explain(ALL[0])

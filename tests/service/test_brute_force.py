@@ -173,6 +173,7 @@ def _assert_alike(a: tuple[ListEntry, ...], b: tuple[ListEntry, ...]) -> None:
         assert abs(entry.value) < 1e-4
 
 
+@pytest.mark.slow
 def test_in_bfloat16_the_share_of_flipped_signs_is_that_of_two_plain_models(stories: Stories, tmp_path: Path) -> None:
     choice = replace(options(tmp_path), dtype="bfloat16", token_budget=600)
     build_index(choice)

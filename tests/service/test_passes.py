@@ -125,6 +125,7 @@ def test_a_pass_keeps_the_state_of_its_own_layers_only(world: World, tmp_path: P
     assert {name.split(".")[0] for name in load_file(state.path)} == {"0", "1"}
 
 
+@pytest.mark.slow
 def test_a_pass_stopped_anywhere_continues_where_it_was(world: World, single: Rows, tmp_path: Path) -> None:
     options = world.options(tmp_path / "index.db", passes=2)
     tokens = build_index(world.options(tmp_path / "other.db")).tokens
@@ -139,6 +140,7 @@ def test_a_pass_stopped_anywhere_continues_where_it_was(world: World, single: Ro
     assert rows(tmp_path / "index.db") == single
 
 
+@pytest.mark.slow
 def test_another_number_of_passes_after_a_stop_begins_only_the_unfinished_one_again(
     world: World, single: Rows, tmp_path: Path
 ) -> None:

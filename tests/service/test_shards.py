@@ -109,6 +109,7 @@ def test_shards_of_several_folders_merge_in_any_order_into_the_same_bytes(
     assert all(Path(folder, "corpus.json").exists() for folder in folders), "named folders are left alone"
 
 
+@pytest.mark.slow
 def test_an_index_in_bfloat16_has_the_sign_flips_that_its_first_shard_measured(world: World, tmp_path: Path) -> None:
     build_index(world.options(tmp_path / "whole.db", dtype="bfloat16"))
     options = world.options(tmp_path / "merged.db", dtype="bfloat16")

@@ -76,7 +76,7 @@ def test_decisions_about_one_explanation_share_calls_and_are_kept_one_by_one() -
     with Scripted(decisions=decide) as server:
         judge = judge_of(server, DECISIONS)
         judge.ask([detection(n) for n in range(20)])
-        assert [len(body["questions"]) for body in server.bodies] == [16, 4]
+        assert sorted(len(body["questions"]) for body in server.bodies) == [4, 16]
         judge.ask([detection(n) for n in range(25)])
         assert [len(body["questions"]) for body in server.bodies] == [16, 4, 5]
 
