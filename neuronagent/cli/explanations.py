@@ -183,9 +183,9 @@ def _pair(pair: View) -> Any:
 
     mark, style = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "dim")}[pair["right"]]
     line = Text(f"{mark} ", style=style)
-    for value, said in ((pair["fires_value"], pair["fires"]), (pair["edit_value"], pair["edit"])):
+    for value, said in ((pair["fires_value"], pair["fires"]), (pair["edited_value"], pair["edited"])):
         line.append("not run " if value is None else f"{value:.3g} ", style="dim").append(f"{text.label(str(said))}  ")
-    return line
+    return line.append(f"({text.label(str(pair['reason']))})" if pair["reason"] else "", style="dim")
 
 
 def _byline(explanation: View) -> Any:

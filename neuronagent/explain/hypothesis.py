@@ -1,7 +1,8 @@
 """Hypotheses of the agent: claims with a prediction that the model can refute, and what came of it.
 
-A prediction is a number of pairs of texts. The first should make the neuron fire in the combination, the second, its
-minimal edit, should not. s(text) is the largest |post| at any token that is in the combination, position 0 left out. A
+A prediction is a number of pairs of texts (`explain.pairs`). The first should make the neuron fire in the combination,
+the second, its minimal edit, should not; what is no such pair, a pair that is there twice or copied from an example
+among them, is not run. s(text) is the largest |post| at any token that is in the combination, position 0 left out. A
 pair is right if s(first) > s(second); equal values are not right. The fate of a hypothesis is decided by code:
 
 - *held*: the pairs are right more often than a coin (exact one-sided sign test, p ≤ .05), and at least half of the
@@ -45,9 +46,10 @@ from neuronagent.explain.draft_answer import (
 )
 from neuronagent.explain.llm.chat import read_object
 from neuronagent.explain.llm.completion import Wanted
+from neuronagent.explain.pairs import PAIRS, Pair
 from neuronagent.explain.prompts import Message
 
-PAIRS, LEAST_PAIRS, MOST_PROPOSALS = 8, 4, 5
+LEAST_PAIRS, MOST_PROPOSALS = 4, 5
 LEVEL = 0.05
 """Of the sign test."""
 TEMPERATURE = 0.7
@@ -66,14 +68,6 @@ class Fate(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
-    """A text that should make the neuron fire, and its edit that should not."""
-
-    fires: str
-    edit: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Proposal:
     """A hypothesis before its test."""
 
@@ -83,21 +77,21 @@ class Proposal:
     @property
     def prediction(self) -> dict[str, Any]:
         """As it is stored before the run."""
-        return {"pairs": [vars(pair) for pair in self.pairs]}
+        return {"pairs": [pair.to_json() for pair in self.pairs]}
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredPair:
-    """s of both texts of a pair; None where a text could not be run, with the `reason`."""
+    """s of both texts of a pair; None where a text was not run, with the `reason`."""
 
     pair: Pair
     fires: float | None
-    edit: float | None
+    edited: float | None
     reason: str | None = None
 
     @property
     def right(self) -> bool | None:
-        return None if self.fires is None or self.edit is None else self.fires > self.edit
+        return None if self.fires is None or self.edited is None else self.fires > self.edited
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +112,8 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         return vars(self) | {
             "fate": self.fate.value,
-            "pairs": [vars(measured.pair) | {
-                "fires_value": measured.fires, "edit_value": measured.edit, "right": measured.right,
+            "pairs": [measured.pair.to_json() | {
+                "fires_value": measured.fires, "edited_value": measured.edited, "right": measured.right,
                 "reason": measured.reason,
             } for measured in self.pairs],
         }  # fmt: skip
@@ -156,14 +150,12 @@ class Tried:
 
 class _PairAnswer(StrictModel):
     fires: NeededText
-    edit: NeededText
+    edited: NeededText
 
 
 def _some(pairs: list[_PairAnswer]) -> list[_PairAnswer]:
     if not LEAST_PAIRS <= len(pairs) <= 2 * PAIRS:
         raise ValueError(f"not between {LEAST_PAIRS} and {2 * PAIRS} pairs")
-    if any(pair.fires == pair.edit for pair in pairs):
-        raise ValueError("a pair of two equal texts predicts nothing")
     return pairs
 
 
@@ -195,7 +187,9 @@ def parse(text: str) -> list[Proposal]:
     except ValidationError as error:
         raise draft_error(error) from error
     return [
-        Proposal(claims=own.claims(), pairs=tuple(Pair(fires=pair.fires, edit=pair.edit) for pair in own.pairs[:PAIRS]))
+        Proposal(
+            claims=own.claims(), pairs=tuple(Pair(fires=pair.fires, edited=pair.edited) for pair in own.pairs[:PAIRS])
+        )
         for own in answer.hypotheses
     ]
 
@@ -274,11 +268,12 @@ def _pair(measured: MeasuredPair) -> Mapping[str, str]:
     return {
         "judged": judged,
         "fires": prompts.quoted(measured.pair.fires),
-        "edit": prompts.quoted(measured.pair.edit),
+        "edited": prompts.quoted(measured.pair.edited),
         "fires_value": _value(measured.fires),
-        "edit_value": _value(measured.edit),
+        "edited_value": _value(measured.edited),
+        "reason": f" ({measured.reason})" if measured.reason else "",
     }
 
 
 def _value(value: float | None) -> str:
-    return "could not be run" if value is None else f"reaches {value:.3g}"
+    return "was not run" if value is None else f"reaches {value:.3g}"

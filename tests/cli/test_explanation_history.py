@@ -108,7 +108,7 @@ def test_what_cannot_be_meant_is_refused(cli: Cli, arguments: tuple[str, ...], c
 
 
 def test_what_the_agent_supposed_is_shown_with_what_came_of_it(cli: Cli, db: Path) -> None:
-    pairs = [{"fires": f"a [b]{n}[/b]", "edit": f"b {n}"} for n in range(2)]
+    pairs = [{"fires": f"a [b]{n}[/b]", "edited": f"b {n}"} for n in range(2)]
     supposed = [
         Supposed(
             run="r", round=number, neuron=NeuronId(0, 4), combination=SignCombination.GATE_POS_IN_NEG, text=text,
@@ -120,7 +120,7 @@ def test_what_the_agent_supposed_is_shown_with_what_came_of_it(cli: Cli, db: Pat
     first, second = predict(engine, supposed)
     assert predict(engine, supposed) == [first, second]
     measured = [
-        p | {"fires_value": 2.0, "edit_value": None, "right": None, "reason": "the text is empty"} for p in pairs
+        p | {"fires_value": 2.0, "edited_value": None, "right": None, "reason": "the text is empty"} for p in pairs
     ]
     settle(engine, first, "refuted", {"n": 2, "right": 0, "p": 1.0, "reach": 1, "pairs": measured})
     settle(engine, first, "held", {"n": 2, "right": 2, "p": 0.25, "reach": 2, "pairs": []})

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from neuronagent.explain.draft_answer import DraftError
-from neuronagent.explain.hypothesis import Fate, MeasuredPair, Pair, outcome, parse
+from neuronagent.explain.hypothesis import Fate, MeasuredPair, outcome, parse
+from neuronagent.explain.pairs import Pair
 
-PAIR = Pair(fires="a", edit="b")
+PAIR = Pair(fires="a", edited="b")
 
 
 def measured(right: int, wrong: int, *, reach: int | None = None, lost: int = 0) -> list[MeasuredPair]:
@@ -19,9 +20,9 @@ def measured(right: int, wrong: int, *, reach: int | None = None, lost: int = 0)
     reach = right if reach is None else reach
     fires = [2.0 if place < reach else 0.5 for place in range(n)]
     return [
-        MeasuredPair(pair=PAIR, fires=value, edit=value / 2 if place < right else value)
+        MeasuredPair(pair=PAIR, fires=value, edited=value / 2 if place < right else value)
         for place, value in enumerate(fires)
-    ] + [MeasuredPair(pair=PAIR, fires=None, edit=1.0, reason="the text is empty")] * lost
+    ] + [MeasuredPair(pair=PAIR, fires=None, edited=1.0, reason="the text is empty")] * lost
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_equal_values_are_not_right_and_texts_that_could_not_be_run_do_not_count
 
 
 def answer(**changes: Any) -> str:
-    pairs = [{"fires": f"a {n}", "edit": f"b {n}"} for n in range(8)]
+    pairs = [{"fires": f"a {n}", "edited": f"b {n}"} for n in range(8)]
     one = {
         "label": "l", "summary": "s", "trigger": "t", "context": "", "not_when": "", "promotes": [], "suppresses": [],
         "confidence": 0.5, "pairs": pairs,
@@ -73,9 +74,8 @@ def test_a_well_formed_answer_is_read() -> None:
         "I suppose digits.",
         '{"hypotheses": []}',
         answer(pairs=[]),
-        answer(pairs=[{"fires": "same", "edit": "same"}] * 8),
-        answer(pairs=[{"fires": "", "edit": "b"}] * 8),
-        answer(pairs=[{"fires": "x" * 500, "edit": "b"}] * 8),
+        answer(pairs=[{"fires": "", "edited": "b"}] * 8),
+        answer(pairs=[{"fires": "x" * 500, "edited": "b"}] * 8),
         answer(confidence=2),
         answer(more=1),
         "[" * 60_000,

@@ -34,6 +34,7 @@ from neuronagent.explain.evidence import Window
 from neuronagent.explain.hypothesis import Fate, MeasuredPair, Outcome, Proposal, Tried
 from neuronagent.explain.items import SIZES
 from neuronagent.explain.judging import Status
+from neuronagent.explain.pairs import problems
 from neuronagent.explain.scorers.failures import answered, too_many_failed
 from neuronagent.explain.subjects import Answers
 from neuronagent.service import views
@@ -56,6 +57,7 @@ from neuronagent.service.llm.options import LLMOptions
 from neuronagent.service.lookup import Index
 from neuronagent.service.progress import Progress, Silent
 from neuronagent.service.scoring import JudgeVoice, Said
+from neuronagent.service.tool_brief import passages
 from neuronagent.store.engine import open_writer
 from neuronagent.store.explanations import StoredExplanation, add_explanation
 from neuronagent.store.hypotheses import Supposed, predict, settle
@@ -211,18 +213,7 @@ class _Unit:
 
     def _test(self, identifier: int, proposal: Proposal, levels: tuple[float, float]) -> _Tested:
         """Run the pairs, decide, and store the outcome."""
-        texts = [text for pair in proposal.pairs for text in (pair.fires, pair.edit)]
-        run = strengths(self._live, self._neuron, texts)
-        measured = [
-            MeasuredPair(
-                pair=pair,
-                fires=None if first.reason else first.of(self._c),
-                edit=None if second.reason else second.of(self._c),
-                reason=first.reason or second.reason,
-            )
-            for pair, first, second in zip(proposal.pairs, run[::2], run[1::2], strict=True)
-        ]
-        found = hypotheses.outcome(measured, median=levels[0], tau=levels[1])
+        found = hypotheses.outcome(self._measured(proposal), median=levels[0], tau=levels[1])
         tried = self._read(proposal.claims.text, found)
         engine = open_writer(self._run.index.target)
         try:
@@ -230,6 +221,21 @@ class _Unit:
         finally:
             engine.dispose()
         return _Tested(id=identifier, proposal=proposal, outcome=found, tried=tried)
+
+    def _measured(self, proposal: Proposal) -> list[MeasuredPair]:
+        """What the model does with each pair; what is no pair by its words alone is not run."""
+        wrong = problems(proposal.pairs, passages(self._run.units.brief(self._neuron)))
+        texts = [text for pair in proposal.pairs for text in (pair.fires, pair.edited)]
+        run = strengths(self._live, self._neuron, texts)
+        return [
+            MeasuredPair(
+                pair=pair,
+                fires=None if problem or first.reason else first.of(self._c),
+                edited=None if problem or second.reason else second.of(self._c),
+                reason=problem or first.reason or second.reason,
+            )
+            for pair, problem, first, second in zip(proposal.pairs, wrong, run[::2], run[1::2], strict=True)
+        ]
 
     def _read(self, text: str, found: Outcome | None) -> Tried:
         """What speaks against a text among the `explain` windows: a judge reads it on strong and weak ones."""

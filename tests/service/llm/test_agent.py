@@ -71,7 +71,7 @@ def claim(tokens: Sequence[str], pairs: Sequence[tuple[str, str]]) -> dict[str, 
         "promotes": [],
         "suppresses": [],
         "confidence": 0.5,
-        "pairs": [{"fires": fires, "edit": edit} for fires, edit in pairs],
+        "pairs": [{"fires": fires, "edited": edit} for fires, edit in pairs],
     }
 
 
@@ -126,7 +126,7 @@ def test_a_refuted_hypothesis_is_kept_and_the_one_that_holds_is_chosen_on_select
     assert (second.outcome["right"], second.outcome["reach"], second.outcome["n"]) == (8, 8, 8)
     assert second.outcome["p"] == pytest.approx(1 / 256)
     assert second.outcome["auroc_on_explain"] > 0.9
-    assert all(pair["fires_value"] > pair["edit_value"] for pair in second.outcome["pairs"])
+    assert all(pair["fires_value"] > pair["edited_value"] for pair in second.outcome["pairs"])
     own = live.index.explain(NEURON)["combinations"][PP.value]
     assert own["explanation"]["source"] == "agent"
     assert own["explanation"]["claims"]["hypothesis"] == second.id
@@ -180,7 +180,7 @@ def test_predictions_are_stored_before_the_model_is_run(
         explore_neurons(live.index, live, [NEURON], options(server))
     (only,) = hypotheses(live)
     assert (only.status, only.outcome, only.tested) == (PREDICTED, None, None)
-    assert only.supposed.prediction["pairs"][0] == {"fires": "and 5", "edit": "and old"}
+    assert only.supposed.prediction["pairs"][0] == {"fires": "and 5", "edited": "and old"}
 
 
 @pytest.mark.slow
@@ -189,3 +189,14 @@ def test_a_writer_who_answers_nonsense_leaves_the_text_as_it_was(server: Scripte
     explore_neurons(live.index, live, [NEURON], options(server))
     assert live.index.reader.hypotheses(NEURON) == []
     assert live.index.explain(NEURON)["combinations"][PP.value]["explanation"]["source"] != "agent"
+
+
+@pytest.mark.slow
+def test_the_same_pair_eight_times_is_one_pair_and_holds_nothing(server: Scripted, live: LiveModel) -> None:
+    server.chat = reading(draft, before=supposing([[claim(DIGITS, [("and 5", "and old")] * 8)]]))
+    explore_neurons(live.index, live, [NEURON], options(server), rounds=1)
+    (only,) = hypotheses(live)
+    assert only.status == "failed"
+    assert only.outcome is not None
+    assert only.outcome["n"] == 1
+    assert "twice" in only.outcome["pairs"][1]["reason"]
