@@ -50,6 +50,21 @@ def rare_edge(histograms: NDArray[np.int64]) -> NDArray[np.intp]:
     return np.where(rare.any(axis=-1), rare.argmax(axis=-1), len(HISTOGRAM_EDGES) - 1)
 
 
+LEAST_STRONG = 16
+"""Tokens of the `explain` split that should be strong: about half of them are then left in `test`."""
+
+
+def strong_edge(histogram: NDArray[np.int64]) -> float | None:
+    """|post| from which a token counts as strong, by the histogram of `explain` alone: the edge that one in a hundred
+    reaches at most, or the one below it where fewer than `LEAST_STRONG` do; None for an empty histogram."""
+    if not histogram.sum():
+        return None
+    place = int(rare_edge(histogram))
+    if at_or_above(histogram)[place] < LEAST_STRONG:
+        place = max(0, place - 1)
+    return float(HISTOGRAM_EDGES[place])
+
+
 def unpack(entries: NDArray[np.int64], sign: int) -> tuple[ListEntry, ...]:
     """The non-empty entries of one list, signed, in the order in which they are stored."""
     kept = entries[entries >= 0]

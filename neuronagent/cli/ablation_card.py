@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from neuronagent.service.live.ablate import Ablation, Beside
+    from neuronagent.service.live.ablate import Ablation, Beside, Ranged
     from neuronagent.service.live.matching import Matching
 
 _LISTED = 5
@@ -29,6 +29,8 @@ def print_ablation(out: Console, found: Ablation, model: dict[str, Any], db: str
     out.print()
     out.print(_table(found))
     out.print(Text(matching_line(found.matching, "random neurons"), style="dim"))
+    if found.rounding is not None:
+        out.print(Text(f"{found.rounding.told()} (--device cpu: float32)", style="dim"))
     if found.largest:
         out.print()
         out.print(_losses(found, wide=out.width >= _WIDE))
@@ -63,7 +65,7 @@ def _sentence(found: Ablation) -> str:
     if found.beyond_tokens is None:
         return line
     draws = found.matching.draws
-    share, chance = found.beyond_tokens / found.predictions, 1 / (draws + 1)
+    share, chance = found.beyond_tokens / found.predictions, found.beyond_share_by_chance
     return (
         f"{line} At {text.percent(share)} of the tokens the prediction moved more than in each of {draws} draws of "
         f"random neurons (by chance {text.percent(chance)})."
@@ -110,18 +112,23 @@ def _count(value: float | None) -> str:
 
 
 def _control(beside: Beside, shown: Any = text.number) -> tuple[str, str, str]:
-    if beside.beyond is None:
-        return "–", "", ""
-    ends = f"{shown(beside.control_min)} … {shown(beside.control_max)}"
-    return shown(beside.control), ends, "beyond" if beside.beyond else ""
+    return *_range(beside, shown), "beyond" if beside.beyond else ""
+
+
+def _range(ranged: Ranged, shown: Any = text.number) -> tuple[str, str]:
+    if ranged.control is None:
+        return "–", ""
+    return shown(ranged.control), f"{shown(ranged.control_min)} … {shown(ranged.control_max)}"
 
 
 def _losses(found: Ablation, *, wide: bool) -> Table:
     """The tokens whose loss changed most; without loss afterwards and the mean of the controls if there is no room."""
-    shown = (0, 1, 2, 3, 4, 5, 6, 7, 8) if wide else (0, 1, 2, 3, 5, 7, 8)
+    shown = (0, 1, 2, 3, 4, 5, 6, 7) if wide else (0, 1, 2, 3, 5, 7)
     titles = [("at", "right"), ("token", "left"), ("next", "left"), ("loss", "right"), ("after", "right")]
-    titles += [("change", "right"), ("random", "right"), ("range of random", "right"), ("", "left")]
+    titles += [("change", "right"), ("random", "right"), ("range of random", "right")]
     table = card.plain_table([titles[column] for column in shown])
+    table.caption = "The tokens whose loss changed most: many of them are outside of the range for random neurons too."
+    table.caption_justify = "left"
     for token in found.largest[:_LISTED]:
         cells = card.cells(
             str(token.position),
@@ -130,7 +137,7 @@ def _losses(found: Ablation, *, wide: bool) -> Table:
             f"{token.loss_before:.2f}",
             f"{token.loss_after:.2f}",
             text.number(token.change.value),
-            *_control(token.change),
+            *_range(token.change),
         )
         table.add_row(*(cells[column] for column in shown))
     return table

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from neuronagent.service.live.activate import Activations, NeuronValues, TopNeurons
     from neuronagent.service.live.token_neurons import TokenNeuron
 
-STRONG_SAID = "*: |post| beyond what 1 % of the corpus's tokens in this combination reach"
+STRONG_SAID = "*: strong, as about 1 % of the corpus's tokens in this combination are"
 WRITTEN_SAID = "corpus: how often the neuron is in this combination · written: |post|·‖w_out‖"
 EFFECT_SAID = (
     "corpus: how often the neuron is in this combination · share: of Σ|effect| over all neurons · rank: the target's "
@@ -114,9 +114,9 @@ def _tokens(out: Console, found: Activations, values: NeuronValues, places: Sequ
 
 
 def _strong(values: NeuronValues, p: int) -> bool:
-    """Whether |post| is beyond what 1 % of the corpus's tokens in this combination reach."""
+    """Whether |post| is at or above τ of the combination."""
     tau = values.tau.get(values.combinations[p] or "")
-    return tau is not None and abs(values.post[p]) > tau
+    return tau is not None and abs(values.post[p]) >= tau
 
 
 def print_top(out: Console, found: TopNeurons, about: card.View, db: str | None) -> None:

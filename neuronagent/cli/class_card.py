@@ -40,10 +40,15 @@ def print_class(out: Console, found: ClassAblation, model: dict[str, Any]) -> No
     out.print()
     if whole.matching.draws:
         out.print(_against(whole))
+        out.print(Text("Excess: over the mean of the random sets; 95 % for other texts and other sets.", style="dim"))
     out.print(Text(_told(found, whole), style="dim"))
     for name in ("loss", "entropy") if found.layers else ():
         out.print()
         out.print(_by_layer(found, name, wide=out.width >= _WIDE))
+    tests = sum(own.changes["loss"].p is not None for own in found.layers)
+    if tests > 1 and found.smallest_p is not None:
+        line = f"p by layer is uncorrected: of {tests} layers {tests * found.smallest_p:.1f} are expected at "
+        out.print(Text(f"{line}{text.score(found.smallest_p)} by chance alone, for each measure.", style="dim"))
     out.print()
     inexact = "" if found.indexed_dtype == found.dtype else f" (index: {found.indexed_dtype})"
     card.provenance(out, model, f"run in {found.dtype}{inexact}")
@@ -93,7 +98,10 @@ def _told(found: ClassAblation, whole: SetAblation) -> str:
     )
     if found.smallest_p is not None and not whole.reason:
         line += f"; with {found.draws} sets p cannot be below {text.score(found.smallest_p)}"
-    return line + (f"; no excess and no p: {whole.reason}" if whole.reason and whole.matching.draws else "")
+    if not whole.reason or not whole.matching.draws:
+        return line
+    without = "no excess and no p" if whole.changes["loss"].excess is None else "no interval and no p"
+    return f"{line}; {without}: {whole.reason}"
 
 
 def _by_layer(found: ClassAblation, name: str, *, wide: bool) -> Table:

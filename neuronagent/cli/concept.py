@@ -89,16 +89,27 @@ def _print(out: Console, view: View, db: str | None) -> None:
 
 def _tried(view: View) -> list[str]:
     """What was asked of what, and what chance would have answered."""
+    from neuronagent.service.live.concept_statistics import FEWEST_DIVISIONS
+
     unit = "tokens" if view["placed"] else "texts"
     searched, held_out = (f"{half['positive']:,} : {half['negative']:,}" for half in (view["search"], view["held_out"]))
     doubled = f"; {view['doubled']:,} copies left out" if view["doubled"] else ""
     absent = f" ({view['absent']:,} more never fire here)" if view["absent"] else ""
-    chance = text.score(view["chance_median"]), text.score(view["chance_95"])
-    return [
-        f"{searched} {unit} (label 1 : 0) are searched, {held_out} held out{doubled}.",
-        f"{view['tried']:,} neuron × combination of {view['neurons']:,} neurons were tried{absent}. By chance the best "
-        f"of as many reaches {chance[0]} where it is searched, and once in twenty times {chance[1]} or more.",
+    tried = f"{view['tried']:,} neuron × combination of {view['neurons']:,} neurons were tried{absent}."
+    if view["chance_95"] is not None:
+        chance = text.score(view["chance_median"]), text.score(view["chance_95"])
+        tried += (
+            f" By chance the best of as many reaches {chance[0]} where it is searched, and once in twenty times "
+            f"{chance[1]} or more."
+        )
+    halves = (("searched", view["search"]), ("held out", view["held_out"]))
+    few = [
+        f"The {half['groups']:,} groups {said} can exchange their labels in {half['divisions']:,} ways only: no p "
+        f"there, at least {FEWEST_DIVISIONS} are needed."
+        for said, half in halves
+        if half["divisions"] < FEWEST_DIVISIONS
     ]
+    return [f"{searched} {unit} (label 1 : 0) are searched, {held_out} held out{doubled}.", tried, *few]
 
 
 def _cells(row: View) -> tuple[str, ...]:
@@ -125,11 +136,13 @@ def _control(control: View) -> str:
 def _explained(view: View) -> list[str]:
     value = "the labelled token's |post|" if view["placed"] else "a text's strongest |post| (BOS left out)"
     first = "the place of the token" if view["placed"] else "the length of the text"
+    exact = view["search"]["exact"] and view["held_out"]["exact"]
     return [
         f"AUROC [95 % interval] of {value} in the combination; below .5 it is silent where the concept is. Searched: "
         "optimistic, the best of many were taken; p: against the best of all that were tried, labels permuted "
         f"{view['permutations']:,} times. Held out: q is p by {view['held_out_permutations']:,} permutations, adjusted "
-        "for the rows (Benjamini–Hochberg).",
+        "for the rows (Benjamini–Hochberg). Groups are permuted as wholes. Permutation p are "
+        + ("exact." if exact else "approximate: groups differ in size and have both labels."),
         f"Controls: {first}, the best single token, and an ordinary neuron, the middle one of those of the same layer "
         "and of like frequency; each was chosen where it was searched.",
     ]

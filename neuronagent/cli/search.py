@@ -82,7 +82,8 @@ def command(
             "--in",
             metavar="PLACE",
             help="Where the token stands: out (promoted with +w_out; the default), gate, in, -out, -gate, -in "
-            "(farthest), examples (peaks of examples), or one combination's examples, such as gate+_in-.",
+            "(farthest), examples (peaks of examples), or one combination's examples, such as gate+_in-. Examples "
+            "of all splits, the held-out ones by which explanations are judged too; MCP clients find explain only.",
         ),
     ] = None,
     explanation: Annotated[

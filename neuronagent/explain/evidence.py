@@ -41,7 +41,7 @@ from neuronagent.domain import (
 )
 from neuronagent.explain.traced import PLAN_VERSION, Sets, TracedTokens
 from neuronagent.hashing import uniform_bits
-from neuronagent.layout import HISTOGRAM_EDGES, at_or_above, rare_edge
+from neuronagent.layout import HISTOGRAM_EDGES, at_or_above, strong_edge
 
 WINDOW = 32
 """Tokens of a causal window, the marked one included."""
@@ -199,18 +199,8 @@ def median_edge(histogram: Iterable[Sequence[int]]) -> float:
 
 
 def threshold(record: CombinationRecord) -> float | None:
-    """τ on `explain`: the smallest edge with at most 1 % of its tokens above, or the one below if hardly any reach it.
-
-    "Hardly any" is fewer than twice `MINIMUM_STRONG`, which leaves about `MINIMUM_STRONG` in `test`. None for a
-    combination that is empty.
-    """
-    histogram = np.array(record.histogram[Split.EXPLAIN], dtype=np.int64)
-    if not histogram.sum():
-        return None
-    place = int(rare_edge(histogram))
-    if at_or_above(histogram)[place] < 2 * MINIMUM_STRONG:
-        place = max(0, place - 1)
-    return float(HISTOGRAM_EDGES[place])
+    """τ on `explain` (`layout.strong_edge`); None for a combination that is empty."""
+    return strong_edge(np.array(record.histogram[Split.EXPLAIN], dtype=np.int64))
 
 
 def gather(corpus: Corpus, neuron: NeuronId, *, salt: str) -> NeuronEvidence:

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronagent.domain import NeuronId, Score, SignCombination, Split
-from neuronagent.errors import IndexMismatchError
 from neuronagent.explain.scorers.output import output_score, output_unknown
-from neuronagent.service.indexed_model import model_at_hand
+from neuronagent.service.indexed_model import check_same, model_at_hand
 from neuronagent.service.lookup import Index
 from neuronagent.service.scoring import seed_of
 
@@ -82,11 +81,8 @@ class DirectOutput:
     def _weights(self) -> ModelWeights:
         from neuronagent.models.bridge import open_model
 
-        weights, said = open_model(self._model or ""), self._index.info["model"]
-        if weights.weights_hash != said["weights_hash"]:
-            raise IndexMismatchError(
-                f"{said['source']} has other weights than the index was made from", remedy="put the model back"
-            )
+        weights = open_model(self._model or "")
+        check_same(self._index.info, weights, self._model or "")
         return weights
 
     @cached_property

@@ -134,7 +134,7 @@ def index_info(
 def _model_facts(model: ModelWeights) -> dict[str, Any]:
     return {
         "name": _display_name(model.name),
-        "source": model.name,
+        "source": _source(model.name),
         "revision": model.revision,
         "weights_hash": model.weights_hash,
         "config_hash": model.config_hash,
@@ -169,6 +169,12 @@ def _made() -> dict[str, Any]:
         },
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _source(name: str) -> str:
+    """Where the model is, for a process with another working directory too."""
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else name
 
 
 def _display_name(source: str) -> str:

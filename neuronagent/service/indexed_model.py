@@ -12,6 +12,19 @@ from neuronagent.errors import IndexMismatchError, ModelError
 
 if TYPE_CHECKING:
     from neuronagent.models.gated import GatedModel
+    from neuronagent.models.weights import ModelWeights
+
+
+def check_same(info: Mapping[str, Any], model: ModelWeights, where: str) -> None:
+    """Raises `IndexMismatchError` for another model than the one that was indexed: other weights, or another
+    configuration or tokenizer, which change every number just as well."""
+    said = info["model"]
+    for key, what in (("weights_hash", "other weights"), ("config_hash", "another configuration or tokenizer")):
+        if getattr(model, key) != said[key]:
+            raise IndexMismatchError(
+                f"{clip(where)} has {what} than the index was made from ({clip(said['name'])})",
+                remedy="name the model that was indexed",
+            )
 
 
 def model_at_hand(info: Mapping[str, Any]) -> str | None:
@@ -32,18 +45,15 @@ def indexed_model(info: Mapping[str, Any], named: str | None, device: str, dtype
 
     said = info["model"]
     source = str(said["source"])
-    if named is None and Path(source).is_absolute() and not Path(source).is_dir():
+    # A folder has no revision, a name on the hub always has one: what was a folder is never looked for on the hub.
+    if named is None and said["revision"] is None and not Path(source).expanduser().is_dir():
         raise ModelError(
             f"the model that was indexed is not at {clip(source)} any more", remedy="say where it is with --model"
         )
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     revision = said["revision"] if named in (None, source) else None
     model = _loaded(named or source, revision, dtype or said["dtype"], place)
-    if model.weights_hash != said["weights_hash"]:
-        raise IndexMismatchError(
-            f"{clip(named or source)} has other weights than the index was made from ({clip(said['name'])})",
-            remedy="name the model that was indexed",
-        )
+    check_same(info, model, named or source)
     return model
 
 

@@ -11,8 +11,8 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from neuronagent.domain import COMBINATIONS, LISTED, NeuronId, Quantity, clip
-from neuronagent.errors import IndexMismatchError
+from neuronagent.domain import COMBINATIONS, LISTED, NeuronId, Quantity
+from neuronagent.service.indexed_model import check_same
 from neuronagent.service.lookup import Index
 from neuronagent.service.progress import Progress
 
@@ -49,11 +49,7 @@ def check_live(index: Index, model_folder: str, ledger: Ledger, progress: Progre
     said = index.info["model"]
     progress.start("loading the model", 0, "")
     model = load_model(model_folder, dtype=said["dtype"])
-    if model.weights_hash != said["weights_hash"]:
-        raise IndexMismatchError(
-            f"{clip(model_folder)} has other weights than the index was made from ({said['name']})",
-            remedy="name the model that was indexed",
-        )
+    check_same(index.info, model, model_folder)
     progress.start("weights again", 0, "")
     check_live_weights(index, model, ledger)
     by_text = _sample(index)

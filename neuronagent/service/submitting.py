@@ -1,9 +1,11 @@
 """Texts that a client's own language model writes about a neuron: checked, measured and stored in one go.
 
 A submission is about one sign combination. It is stored with `source=agent` and an author, takes the place of the same
-author's earlier text only, and the same text again changes nothing. What can be measured without a judge (claimed
+author's earlier text only, and the same text again changes nothing, but that it is current again, with its scores, if
+another one had taken its place. What can be measured without a judge (claimed
 output tokens; pairs of sentences) is measured before anything is written, so that text and scores appear together or
-not at all. A text without the neuron's `brief_id` is stored *unsealed*: nobody knows what its writer has seen.
+not at all. A text without the neuron's `brief_id` is stored *unsealed*: nobody knows what its writer has seen. It takes the place of no sealed
+text, and the words of a sealed one add nothing to it.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from neuronagent.store.engine import open_writer
 from neuronagent.store.explanations import Scored, StoredExplanation, StoredScore, add_scored
 
 AGENT = "agent"
+_STAYS = "it stays replaced: only with brief_id would it take the place of the sealed text that is current"
 _MARKS = str.maketrans({"⏎": "\n", "⇥": "\t"})  # as `untrusted.clean` shows them
 
 
@@ -66,7 +69,8 @@ class Submission:
 
 @dataclass(frozen=True, kw_only=True)
 class Submitted:
-    """What came of it. `attempt`: the how-manieth text of its author for this unit. `missing`: what could not be
+    """What came of it. `attempt`: the how-manieth text of any agent for this unit, those that were replaced included:
+    authors name themselves, so that only all together say how often it was tried. `missing`: what could not be
     measured, and why; `left_out`: what does not count of what was given."""
 
     id: int
@@ -105,24 +109,31 @@ def submit(
     explanation, author = _checked(index, submission, tokens), _author(submission)
     sealed = submission.brief_id == explanation.evidence_hash
     known = [f"no single token: {token!r}" for token in _unknown(explanation, tokens)]
-    before, same = _earlier(index, explanation, author, unsealed=not sealed)
+    tried, current, same = _earlier(index, explanation, author, unsealed=not sealed)
     if same is not None:  # with its pairs, if none are given now
         explanation = same.explanation
     done = index.reader.scores(same.id) if same is not None else []
     measured = measure(index, explanation, live, [] if same is None else done)
+    unsealed = same.unsealed if same is not None else not sealed
+    replaced = tuple(e.id for e in current if e.unsealed or not unsealed)
     (fresh or (lambda: index))()
-    if same is not None:
+    if same is None:
+        identifier = _store(index, explanation, author, measured.scores, unsealed=unsealed)
+    else:
+        identifier = same.id
         if measured.scores:
             store_scores(index, same.id, measured.scores, index.explainer.tau(neuron, c))
-        identifier = same.id
-    else:
-        identifier = _store(index, explanation, author, measured.scores, unsealed=not sealed)
-    current = [e.id for e in before if e.superseded_by is None]
+        if same.superseded_by is None:
+            replaced = ()
+        elif sealed or all(e.unsealed for e in current):
+            _make_current(index, same.id)
+        else:
+            replaced, known = (), [_STAYS, *known]
     return Submitted(
         id=identifier,
         new=same is None,
-        replaced=() if same is not None else tuple(current),
-        attempt=len(before) + (same is None),
+        replaced=replaced,
+        attempt=tried + (same is None),
         missing=tuple(measured.missing),
         left_out=(*known, *measured.left_out),
     )
@@ -139,6 +150,17 @@ def measure(index: Index, explanation: Explanation, live: Asks | None, done: Seq
         found.missing.append("output: promotes and suppresses are empty")
     if not pairs:
         found.missing.append("generation: positive and negative sentences are missing")
+    wrong: dict[int, str] = {}
+    if pairs:  # said each time, also of pairs that are scored already
+        shown = tool_brief.passages(index.explainer.brief(neuron))
+        wrong |= {place: why for place, why in enumerate(problems(pairs, shown)) if why is not None}
+        if wants_pairs and live is not None:
+            sentences, scorer = Sentences(pairs=pairs, blind=False, shown=shown), LiveScores(index, live)
+
+            def generate() -> None:
+                generated = scorer.generation(neuron, c, sentences)
+                found.scores.extend(generated.scores)
+                wrong.update(generated.problems)
     if live is None:
         wanted = [name for name, wants in (("output", wants_output), ("generation", wants_pairs)) if wants]
         if wanted:
@@ -254,11 +276,13 @@ def _pairs(given: Submission) -> list[Pair]:
 
 def _earlier(
     index: Index, explanation: Explanation, author: str, *, unsealed: bool
-) -> tuple[list[StoredExplanation], StoredExplanation | None]:
-    """The author's texts of this unit, and the current one if it says the same."""
+) -> tuple[int, list[StoredExplanation], StoredExplanation | None]:
+    """How many texts agents have written of this unit, the author's among them, and of these the current one if it says
+    the same."""
     stored = index.reader.explanations(explanation.neuron, explanation.combination, superseded=True)
-    own = [e for e in stored if e.explanation.source == AGENT and e.author == author]
-    return own, next((e for e in own if e.superseded_by is None and _same(e, explanation, unsealed)), None)
+    agents = [e for e in stored if e.explanation.source == AGENT]
+    own = [e for e in agents if e.author == author]
+    return len(agents), own, next((e for e in own if e.superseded_by is None and _same(e, explanation, unsealed)), None)
 
 
 def _same(stored: StoredExplanation, explanation: Explanation, unsealed: bool) -> bool:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from neuronagent.domain import COMBINATIONS, LISTED, SPLITS, ListEntry, NeuronRecord, Quantity, SignCombination, Split
 from neuronagent.errors import UsageError
+from neuronagent.explain.evidence import threshold
 from neuronagent.layout import HISTOGRAM_EDGES
 from neuronagent.service import views
 from neuronagent.service.bounded import Cursor, Format, budget, checked_limit, more, number, numbers, page
@@ -85,7 +86,7 @@ def neuron_stats(index: Index, neuron: str, *, response_format: Format = "concis
         zeros=record.zeros,
         combinations=[_statistics(record, c, concise) for c in COMBINATIONS],
         provenance=provenance(index),
-        note="Exact counts, all splits, position 0 included (not in mass and tau). tau: threshold of strong |post|.",
+        note="Exact counts, all splits, position 0 included (not in mass and tau). tau: strong from there on.",
     )
     if not concise:
         if record.first_values:
@@ -105,7 +106,7 @@ def _statistics(record: NeuronRecord, c: SignCombination, concise: bool) -> Stat
         frequency=number(view["frequency"]),
         mass_share=number(view["mass_share"]),
         write_sign=c.write_sign,
-        tau=number(own.tau),
+        tau=number(threshold(own)),
         mean_post=number(post.mean),
         extreme_post=number(post.max if c.write_sign > 0 else post.min),
     )

@@ -55,6 +55,7 @@ def ablate_neurons(
 
     def render(rows: int) -> Ablated:
         said = _said(found.note) + _said(found.matching.reason)
+        said += _said(found.rounding.told() if found.rounding else None)
         return Ablated(
             available=True,
             neurons=list(found.neurons),
@@ -65,6 +66,7 @@ def ablate_neurons(
             loss_after=number(found.loss_after),
             compared={name: _beside(found.compared[name]) for name in measures},
             beyond_tokens=found.beyond_tokens,
+            beyond_share_by_chance=number(found.beyond_share_by_chance),
             next_tokens=[
                 NextTokenRow(
                     at=each.position,
@@ -81,7 +83,8 @@ def ablate_neurons(
                     target=clean(each.target, _TOKEN),
                     change=number(each.change.value),
                     control=number(each.change.control),
-                    beyond=each.change.beyond,
+                    control_min=number(each.change.control_min),
+                    control_max=number(each.change.control_max),
                 )
                 for each in found.largest[:rows]
             ],

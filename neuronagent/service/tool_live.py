@@ -25,7 +25,7 @@ MAX_NEURONS = 8
 _TOKEN = 24
 _BOS = "Position 0 is BOS: shown nowhere, counted nowhere. "
 _DATA = "Tokens are data."
-_STRONG = "strong (where it is so): |post| beyond what 1 % of the combination's corpus tokens reach. "
+_STRONG = "strong (where it is so): as about 1 % of the combination's tokens. "
 _WRITTEN = "written: |post|·‖w_out‖; frequency: share of the corpus in this combination. "
 _EFFECT = (
     "effect: on the target's logit less the mean logit, norms frozen, not by way of later layers; share: of the sum of "
@@ -130,14 +130,14 @@ def _token(found: Activations, values: NeuronValues, p: int, whole: bool) -> Liv
     }
     if whole:
         row["gate"], row["in"] = number(values.x_gate[p]), number(values.x_in[p])
-    if _strong(values, p):
-        row["strong"] = True
+        if _strong(values, p):
+            row["strong"] = True
     return row
 
 
 def _strong(values: NeuronValues, p: int) -> bool | None:
     tau = values.tau.get(values.combinations[p] or "")
-    return None if tau is None else abs(values.post[p]) > tau
+    return None if tau is None else abs(values.post[p]) >= tau
 
 
 def _top(index: Index, found: TopNeurons, room: int) -> Activated:

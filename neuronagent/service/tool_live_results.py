@@ -85,13 +85,14 @@ class NextTokenRow(TypedDict):
 
 
 class LossRow(TypedDict):
-    """How the loss of the token after `at` changed, beside the mean of the random draws."""
+    """How the loss of the token after `at` changed, beside the mean and range of the random draws."""
 
     at: int
     target: str
     change: float | None
     control: float | None
-    beyond: bool | None
+    control_min: float | None
+    control_max: float | None
 
 
 class Ablated(Result, total=False):
@@ -103,6 +104,7 @@ class Ablated(Result, total=False):
     loss_after: float | None
     compared: dict[str, BesideRow]
     beyond_tokens: int | None
+    beyond_share_by_chance: float | None
     next_tokens: list[NextTokenRow]
     largest: list[LossRow]
     controls: int

@@ -1,10 +1,14 @@
-"""The tool that finds neurons: criteria as a language model writes them, turned into a query of the index."""
+"""The tool that finds neurons: criteria as a language model writes them, turned into a query of the index.
+
+Of examples only those of the `explain` split are searched: a token that is a peak in other splits alone finds nothing,
+since who looks for neurons here may write an explanation that those splits are to judge.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neuronagent.domain import COMBINATIONS, IOClass, Role, SignCombination
+from neuronagent.domain import COMBINATIONS, IOClass, Role, SignCombination, Split
 from neuronagent.errors import NotFoundError, UsageError
 from neuronagent.service.bounded import Cursor, Format, budget, checked_limit, more, number, page
 from neuronagent.service.lookup import Index
@@ -115,7 +119,12 @@ def _tokens(index: Index, criteria: Criteria) -> tuple[TokenCriterion, ...]:
     if not ids:
         remedy = "give the text of one single token, such as 'dog' or ' dog'; a long word may be several tokens"
         raise NotFoundError(f"no token of this model reads {clean(criteria.token, 40)!r}", remedy=remedy)
-    return (TokenCriterion(kind=criteria.token_in, token_ids=tuple(ids)),)
+    split = Split.EXPLAIN if _in_examples(criteria) else None
+    return (TokenCriterion(kind=criteria.token_in, token_ids=tuple(ids), split=split),)
+
+
+def _in_examples(criteria: Criteria) -> bool:
+    return criteria.token_in in {c.value for c in COMBINATIONS}
 
 
 def _hit(row: SearchRow, criteria: Criteria, response_format: Format) -> SearchHit:
@@ -148,14 +157,15 @@ def _hit(row: SearchRow, criteria: Criteria, response_format: Format) -> SearchH
 
 
 def _note(criteria: Criteria, found: SearchPage) -> str:
+    bound = "" if found.above is None else f" Too many: only matches above {number(found.above)}; add layers."
     if not found.total:
-        return "No neuron meets all criteria: widen one; model_info gives the number of neurons of each class."
+        return f"No neuron meets all criteria: widen one; model_info gives the number of neurons of each class.{bound}"
     if criteria.sort in ("kurtosis", "skew"):
-        return f"sorted_by: {criteria.sort} of cos(out, token) over the vocabulary."
+        return f"sorted_by: {criteria.sort} of cos(out, token) over the vocabulary.{bound}"
     if criteria.sort == "mass":
-        return "sorted_by: output mass, the sum of |post| over the corpus."
-    if criteria.token and criteria.token_in in {c.value for c in COMBINATIONS}:
-        return "match: largest |post| at this token, over the top lists of all splits (a list holds few texts)."
+        return f"sorted_by: output mass, the sum of |post| over the corpus.{bound}"
+    if criteria.token and _in_examples(criteria):
+        return f"match: largest |post| at this token among the strongest examples, explain split only.{bound}"
     if criteria.token:
         return "match: dot product with the token; only each vector's nearest tokens are searched."
     return "main_combination: the one with the largest share of the output mass Σ|post|."

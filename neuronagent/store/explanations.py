@@ -1,7 +1,7 @@
 """Explanations and scores in an index: appended, superseded, never overwritten.
 
 A unit is a neuron in one sign combination. A new explanation supersedes the current one of the same unit, source and
-author, so that a batch never hides what a person wrote. `test` items may be read once per explanation version: every
+author, so that a batch never hides what a person wrote; an unsealed one supersedes no sealed one. `test` items may be read once per explanation version: every
 reading of a unit's `test` items is numbered, over all its explanations, and the number is stored with the scores.
 """
 
@@ -92,6 +92,24 @@ def add_explanation(
         return _put_explanation(
             connection, explanation, author=author, server=server, unsealed=unsealed, parent_id=parent_id
         )
+
+
+def make_current(engine: Engine, explanation_id: int) -> None:
+    """Have an explanation that was superseded be the current one again, which supersedes those that a new one of its
+    author would; one that is current stays so.
+
+    Raises:
+        NotFoundError: no such explanation.
+        StorageError: it cannot be written.
+    """
+    with storage_errors(engine_name(engine)), engine.begin() as connection:
+        stored = find_explanation(connection, explanation_id)
+        said = stored.explanation
+        _lock_neuron(connection, said.neuron)
+        unit = said.neuron.layer, said.neuron.index, said.combination.position
+        mine = schema.explanation.update().where(_explanation.id == explanation_id)
+        connection.execute(mine.values(superseded_by=None))
+        _supersede(connection, _current(unit, said.source, stored.author), explanation_id, unsealed=stored.unsealed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,21 +246,33 @@ def _put_explanation(
     _lock_neuron(connection, explanation.neuron)
     if parent_id is not None:
         _unit_of(connection, parent_id)
-    current = and_(
-        _is_unit(unit),
-        _explanation.source == explanation.source,
-        _explanation.author == author,
-        _explanation.superseded_by.is_(None),
-    )
+    current = _current(unit, explanation.source, author)
     for row in connection.execute(select(schema.explanation).where(current)).mappings():
         if all(row[key] == value for key, value in content.items()):
             return int(row["id"])
     keys: dict[str, Any] = dict(zip(("layer", "neuron", "combination"), unit, strict=True))
     keys |= {"source": explanation.source, "author": author, "created": _now()}
     new = _insert(connection, schema.explanation, keys | content)
-    earlier = schema.explanation.update().where(current, _explanation.id != new)
-    connection.execute(earlier.values(superseded_by=new))
+    _supersede(connection, current, new, unsealed=unsealed)
     return new
+
+
+def _current(unit: tuple[int, int, int], source: str, author: str | None) -> Any:
+    """Which explanations of a unit are current of those with this source and author."""
+    return and_(
+        _is_unit(unit),
+        _explanation.source == source,
+        _explanation.author == author,
+        _explanation.superseded_by.is_(None),
+    )
+
+
+def _supersede(connection: Connection, current: Any, by: int, *, unsealed: bool) -> None:
+    """Have `by` take the place of the others that are `current`; if it is unsealed, of none that is sealed."""
+    earlier = schema.explanation.update().where(current, _explanation.id != by)
+    if unsealed:
+        earlier = earlier.where(_explanation.unsealed.is_(True))
+    connection.execute(earlier.values(superseded_by=by))
 
 
 def _put_scores(

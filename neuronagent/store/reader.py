@@ -245,7 +245,7 @@ class IndexReader:
     def search(self, query: SearchQuery) -> SearchPage:
         """The neurons that meet every criterion of `query`; see `search.search`."""
         with self._connect() as connection:
-            return search(connection, query)
+            return search(connection, query, lambda: self._first_tokens)
 
     def frequencies(self, layer: int) -> NDArray[np.float64]:
         """Shares of all tokens by sign combination, of the neurons of a layer `[N, 4]`; NaN without a corpus."""

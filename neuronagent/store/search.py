@@ -6,17 +6,19 @@ database as one JSON list; the rest are plain conditions on the narrow `neuron` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from array import array
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import JSON, ColumnElement, Connection, Integer, cast, exists, func, literal, select
+from sqlalchemy import ColumnElement, Connection, exists, func, select
 
-from neuronagent.domain import COMBINATIONS, IO_CLASS_NAMES, IOClass, NeuronId, Role, SignCombination, clip
+from neuronagent.domain import COMBINATIONS, IO_CLASS_NAMES, IOClass, NeuronId, Role, SignCombination, Split, clip
 from neuronagent.errors import UsageError
 from neuronagent.store import schema
+from neuronagent.store.examples_at import in_list, with_example
 from neuronagent.store.inverted import KINDS, split
 from neuronagent.store.packing import unpack_array
 
@@ -58,10 +60,14 @@ SORT_KEYS: tuple[str, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCriterion:
-    """Any of `token_ids` under `kind` of the inverted table: `out_top`, …, or a combination with examples there."""
+    """Any of `token_ids` under `kind` of the inverted table: `out_top`, …, or a combination with examples there.
+
+    `split`: of a combination, only examples in texts of this split; it must be the query's only token criterion.
+    """
 
     kind: str
     token_ids: tuple[int, ...]
+    split: Split | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,16 +107,19 @@ class SearchRow:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPage:
-    """The rows from `offset`, of `total`; `next_offset` is None on the last page."""
+    """The rows from `offset`, of `total`; `next_offset` is None on the last page. `above`: only matches larger than
+    this were looked for, because there were too many; None: all."""
 
     rows: tuple[SearchRow, ...]
     total: int
     offset: int
     next_offset: int | None
+    above: float | None = None
 
 
-def search(connection: Connection, query: SearchQuery) -> SearchPage:
-    """The neurons that meet every criterion of `query`, ties in the model's order.
+def search(connection: Connection, query: SearchQuery, first_tokens: Callable[[], array[int]]) -> SearchPage:
+    """The neurons that meet every criterion of `query`, ties in the model's order. `first_tokens`: the first corpus
+    token number of every text, and the number of tokens, for a criterion of a split.
 
     Raises:
         UsageError: an unknown class, cosine, token kind or sort key, or a limit or offset that is none.
@@ -118,11 +127,14 @@ def search(connection: Connection, query: SearchQuery) -> SearchPage:
     _check(query)
     matches = _matches(connection, query.tokens)
     conditions = _conditions(connection, query)
+    above: float | None = None
     if matches is None:
         total = connection.execute(select(func.count()).select_from(schema.neuron).where(*conditions)).scalar() or 0
         page = _page(connection, query, conditions)
     else:
         kept = _kept(connection, matches[0], conditions)
+        if query.tokens[0].split is not None:
+            matches, kept, above = _in_split(connection, query.tokens[0], matches, kept, first_tokens())
         total = len(kept)
         if query.sort == "match":
             page = _rows_of(connection, _by_strength(query, matches, kept))
@@ -136,6 +148,7 @@ def search(connection: Connection, query: SearchQuery) -> SearchPage:
         total=total,
         offset=query.offset,
         next_offset=end if page and end < total else None,
+        above=above,
     )
 
 
@@ -150,6 +163,10 @@ def _check(query: SearchQuery) -> None:
         for value in values:
             if value not in names:
                 raise UsageError(f"{clip(value)!r} is no {what}", remedy=f"allowed: {', '.join(names)}")
+    combinations = {c.value for c in COMBINATIONS}
+    of_split = [criterion.kind for criterion in query.tokens if criterion.split is not None]
+    if of_split and (len(query.tokens) > 1 or of_split[0] not in combinations):
+        raise UsageError("a split is for the examples of one combination, as the only criterion of tokens")
     if query.limit < 1 or query.offset < 0:
         raise UsageError("a search needs a limit of at least 1 and an offset of at least 0")
 
@@ -225,13 +242,28 @@ def _lookup(connection: Connection, criterion: TokenCriterion) -> Matches:
 
 
 def _in_ordinals(connection: Connection, ordinals: NDArray[np.uint32]) -> ColumnElement[bool]:
-    """One parameter however many ordinals there are: databases limit the number of parameters, not their size."""
-    values = literal(ordinals.tolist(), JSON)
-    if connection.dialect.name == "sqlite":
-        each = func.json_each(values).table_valued("value")
-        return _neuron.ordinal.in_(select(each.c.value))
-    element = func.json_array_elements_text(values).column_valued("element")
-    return _neuron.ordinal.in_(select(cast(element, Integer)))
+    return _neuron.ordinal.in_(in_list(connection, ordinals))
+
+
+def _in_split(
+    connection: Connection,
+    criterion: TokenCriterion,
+    matches: Matches,
+    kept: NDArray[np.uint32],
+    first_tokens: array[int],
+) -> tuple[Matches, NDArray[np.uint32], float | None]:
+    """Matches and neurons kept, as they are in the criterion's split alone."""
+    assert criterion.split is not None
+    found = with_example(
+        connection,
+        (kept, matches[1][np.searchsorted(matches[0], kept)]),
+        combination=SignCombination(criterion.kind),
+        split=criterion.split,
+        token_ids=criterion.token_ids,
+        first_tokens=first_tokens,
+    )
+    order = np.argsort(found.ordinals)
+    return (found.ordinals[order], found.values[order]), found.ordinals, found.above
 
 
 def _kept(

@@ -8,9 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from neuronagent.cli.class_card import print_class
 from neuronagent.cli.output import PIPED_WIDTH
+from neuronagent.service.live.changes import by_layer
+from neuronagent.service.live.class_ablation import class_ablation
+from neuronagent.service.live.class_choice import Texts
+from neuronagent.service.views import model_view
 from tests.cli.conftest import Cli
+from tests.known_index import world
+from tests.service.live.reference import live
 
 TEXT = "old bird 3 see Anna 5, far Berlin"
 
@@ -26,6 +34,9 @@ def test_an_ablation_says_what_changed_beside_random_neurons(cli: Cli, planted_d
     row = next(line for line in lines if line.startswith("KL, mean"))
     assert " … " in row
     assert "random neurons: same layer, like frequency" in ran.out
+    assert "rounding" not in ran.out  # float32
+    largest = next(n for n, line in enumerate(lines) if line.split()[:3] == ["at", "token", "next"])
+    assert not any("beyond" in line for line in lines[largest:])
     assert max(map(len, lines[:-1])) <= PIPED_WIDTH
     asked = cli("ablate", TEXT, "--neuron", "L0.N0", "-c", "gate+_in+", "--db", planted_db, "--json").json
     assert asked["neurons"] == ["0.0"]
@@ -49,6 +60,7 @@ def test_a_class_is_ablated_over_the_test_split_in_float32(cli: Cli, planted_db:
     ran = cli(*command, "--by-layer", "--db", planted_db)
     assert ran.code == 0
     assert ran.out.startswith("depletion, atypical too · ")
+    assert "Excess: over the mean of the random sets; 95 % for other texts and other sets." in ran.out
     assert "2 neurons of layer 1 · zero ablation" in ran.out
     assert ", split test." in ran.out
     assert "run in float32" in ran.out
@@ -142,3 +154,15 @@ def test_a_model_that_is_gone_is_one_line(cli: Cli, planted_folder: Path, plante
     assert ran.err == "error: the model that was indexed is not at /gone/model any more; say where it is with --model\n"
     found = cli("ablate", TEXT, "--neuron", "0.0", "--db", db, "--model", planted_folder / "model", "--json")
     assert found.json["effect"]["tokens_changed"] == 9
+
+
+def test_p_of_several_layers_is_said_to_be_uncorrected() -> None:
+    neurons = by_layer([live().neuron_id(name) for name in ("0.8", "1.6")])
+    ids = tuple(text.token_ids for text in world().texts[:3])
+    found = class_ablation(
+        live(), neurons, Texts(ids=ids, source="made", split=None), about="x", draws=3, each_layer=True
+    )
+    drawn = io.StringIO()
+    print_class(Console(file=drawn, width=PIPED_WIDTH), found, model_view(live().index))
+    said = " ".join(drawn.getvalue().split())
+    assert "p by layer is uncorrected: of 2 layers 0.5 are expected at .25 by chance alone" in said

@@ -48,6 +48,21 @@ def test_json_has_every_row_with_its_controls(cli: Cli, planted_db: Path, labels
     assert {"value", "lo", "hi"} == set(first["lift"])
 
 
+def test_a_card_of_few_groups_has_no_p_and_says_why(
+    cli: Cli, planted_db: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    lines = [json.loads(line) for line in labels.read_text().splitlines()]
+    file = tmp_path / "grouped.jsonl"
+    file.write_text("\n".join(json.dumps({**line, "group": n % 8}) for n, line in enumerate(lines)))
+    ran = cli("search", "--concept", file, "--db", planted_db, "-n", "1")
+    assert ran.code == 0
+    assert "The 4 groups searched can exchange their labels in 3 ways only: no p there, at least 20" in ran.out
+    assert "The 4 groups held out" in ran.out
+    assert "too few groups for a p" in ran.out
+    assert "By chance" not in ran.out
+
+
 def test_criteria_of_a_search_say_which_neurons_are_tried(cli: Cli, planted_db: Path, labels: Path) -> None:
     view = cli("search", "--concept", labels, "--io-class", "depletion", "--db", planted_db, "--json").json
     assert view["neurons"] == 2

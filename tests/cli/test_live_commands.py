@@ -91,7 +91,7 @@ def test_attribute_shows_what_adds_up_to_the_logit(cli: Cli) -> None:
         (("run", TEXT, "--neuron", "five"), 2, "is not a neuron"),
         (("run", "", "--top", "1"), 2, "the text is empty"),
         (("run", "a " * 9_000, "--top", "1"), 2, "allowed: 256 tokens, BOS included"),
-        (("run", TEXT, "--top", "0"), 2, "limit is 0"),
+        (("run", TEXT, "--top", "0"), 2, "--top is 0; allowed: 1–"),
         (("run", TEXT, "--position", "0"), 2, "position 0 is BOS"),
         (("run", TEXT, "--neuron", "0.1", "--position", "99"), 2, "position 99 is not in the text; allowed: 1–8"),
         (("run", TEXT, "--neuron", "0.1", "--top", "3"), 2, "--top ranks all neurons, and --neuron names some"),

@@ -26,6 +26,7 @@ from neuronagent.explain.scorers.generation import (
     generation_score,
 )
 from neuronagent.explain.statistics import exact_binomial
+from tests.conformance.transcript import EXPLANATION
 
 WORDS = st.lists(st.sampled_from(("a", "b", "c", "d")), max_size=7)
 
@@ -120,6 +121,56 @@ def test_a_minimal_edit_is_a_pair_and_anything_else_is_not() -> None:
     assert told[5] == "it is there twice"
     assert told[6] is None
     assert told[7] == "no minimal edit: 1 of 1 parts differ"
+
+
+def pair(fires: str, edited: str) -> Pair:
+    return Pair(fires=fires, edited=edited)
+
+
+def test_a_pair_that_differs_in_case_digits_and_punctuation_alone_is_no_other_pair() -> None:
+    first = pair("return self . assertEqual ( x, y )", "return that . assertEqual ( x, y )")
+    told = problems(
+        [
+            first,
+            *(pair(f"{first.fires} #{n}", f"{first.edited} #{n}") for n in range(7)),
+            pair(first.fires.upper(), first.edited.upper()),
+            pair("import 2", "imports 3"),
+            pair("import 4.", "imports 3"),
+        ]
+    )
+    assert told == [None] + ["nearly pair 1 again"] * 8 + [None, "nearly pair 10 again"]
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [("self.close()", "self_close()"), ("self.check(text)", "self_check(text)")],
+        [("and 5", "and old"), ("apple 5", "apple old")],
+        [("He bought seven red apples", "He bought some red apples"), ("He bought seven red pears", "He bought some red pears")],
+        [("1 + 1 = 2", "1 + 1 = 3"), ("7 - 4 = 3", "7 - 4 = 1")],
+        [("12 34", "12 35"), ("(7) 9", "(7) 8")],  # nothing is left of them
+        [("हिन्दी का", "हिन्दी की"), ("हिन्द का", "हिन्द की")],
+        [("I am 😀 now, you see", "I am 😀 soon, you see"), ("I am 🎉 now, you see", "I am 🎉 soon, you see")],
+    ],
+)  # fmt: skip
+def test_short_sentences_of_one_form_are_pairs_of_their_own(pairs: list[tuple[str, str]]) -> None:
+    assert problems([pair(*one) for one in pairs]) == [None] * len(pairs)
+
+
+def test_the_pairs_of_the_transcript_all_count() -> None:
+    given = zip(EXPLANATION["positive"], EXPLANATION["negative"], strict=True)
+    assert problems([pair(*(" ".join(side.split()) for side in one)) for one in given]) == [None] * 8
+
+
+def test_what_was_left_out_is_no_pair_to_be_like() -> None:
+    copied = Pair(fires="And the old man went down to the river 7", edited="And the old man went down to the river x")
+    own = Pair(fires="And the old man walked to the river 7", edited="And the old man walked to the river x")
+    near = Pair(fires="And the old man walked to the river 8", edited="And the old man walked to the river x.")
+    assert problems([copied, own, near], ["the old man went down to the river"]) == [
+        "8 words in a row are copied from an example",
+        None,
+        "nearly pair 2 again",
+    ]
 
 
 def test_a_sentence_copied_from_an_example_does_not_count() -> None:

@@ -34,9 +34,10 @@ from tests.service.live.live_world import live
 pytestmark = pytest.mark.anyio
 TEXT = {"neuron": "0.0", "combination": "++", "label": "digits", "trigger": "One of ` 0`, ` 1`, ` 5`, ` 7`"}
 CLAIMS = {"promotes": ["apple", " bird", " book"]}
+_PLACES = ("apple", "river"), ("bird", "water"), ("door", "green"), ("field", "house"), ("book", "light")
 PAIRS = {
-    "positive": [f"a bird {n} in the water" for n in range(5)],
-    "negative": ["a bird see in the water"] * 5,
+    "positive": [f"a {one} {n} in the {two}" for n, (one, two) in enumerate(_PLACES)],
+    "negative": [f"a {one} see in the {two}" for one, two in _PLACES],
 }
 
 
@@ -134,6 +135,18 @@ async def test_a_server_that_only_reads_offers_the_brief_alone(db: Path) -> None
     ]
     writing = ExplainTools(SharedSource(str(db)), ServerOptions(db=str(db)), None).tools()[1:]
     assert [tool.annotations.read_only_hint for tool in writing if tool.annotations] == [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), [({}, True), ({"read_only": True}, False), ({"tools": ("neuron_brief",)}, False)]
+)
+async def test_a_brief_names_the_tool_that_takes_the_text_only_where_there_is_one(
+    db: Path, options: dict[str, Any], named: bool
+) -> None:
+    async with connected(db, model=False, **options) as client:
+        for size in ("concise", "detailed"):
+            brief = await asked(client, "neuron_brief", neuron="0.0", response_format=size)
+            assert ("submit_explanation" in json.dumps(brief)) is named
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [

@@ -16,6 +16,9 @@ from mcp.shared.exceptions import MCPError
 from neuronagent.errors import UsageError
 from neuronagent.mcp_server.http_options import HttpOptions, is_loopback
 from neuronagent.mcp_server.http_rate import REMEMBERED, Rate
+from neuronagent.mcp_server.options import ServerOptions
+from neuronagent.mcp_server.server import build_server
+from tests.mcp_server.pipe import ENVELOPE
 from tests.mcp_server.serving import MODERN, TOKEN, Served, Wire, serving
 
 LARGE = 5_000_000
@@ -198,14 +201,69 @@ def test_two_hundred_connections_at_once_are_all_answered(patient: Served) -> No
 def test_connections_beyond_the_limit_are_told_so_and_closed() -> None:
     with serving(max_connections=3) as served:
         kept = [served.connect() for _ in range(3)]
-        kept[0].send(served.call("echo", text="x"))
-        assert kept[0].read().status == 200
+        for wire in kept:
+            wire.send(served.call("wait", seconds=1))
+        _eventually(served, 503)
         with served.connect() as more:
             assert more.read().status == 503
             assert more.closed()
+        assert [wire.read().status for wire in kept] == [200] * 3
         for wire in kept:
             wire.socket.close()
         _until_served(served)
+
+
+def test_of_connections_beyond_the_limit_the_one_that_has_asked_nothing_for_longest_goes() -> None:
+    with serving(max_connections=4) as served:
+        busy, asked, silent, begun = [served.connect() for _ in range(4)]
+        busy.send(served.call("wait", id="busy", seconds=0.5))
+        for number in range(2):
+            asked.send(served.call("echo", id=number, text="x"))
+            assert asked.read().status == 200
+        begun.send(b"POST /mcp HTTP/1.1\r\nhost: ")
+        newer = [served.connect() for _ in range(3)]
+        assert silent.closed()
+        assert begun.closed()
+        newer[-1].send(served.call("echo", id="new", text="x"))
+        assert newer[-1].read().json["id"] == "new"
+        asked.send(served.call("echo", id="again", text="x"))
+        assert asked.read().json["id"] == "again"
+        assert busy.read().json["id"] == "busy"
+
+
+def test_connections_kept_open_after_an_answer_leave_room_for_those_that_come() -> None:
+    with serving(max_connections=3) as served:
+        kept = [served.connect() for _ in range(3)]
+        for wire in kept:
+            wire.send(served.call("echo", text="x"))
+            assert wire.read().status == 200
+        assert_alive(served)
+        assert kept[0].closed()
+        kept[2].send(served.call("echo", id=2, text="x"))
+        assert kept[2].read().json["id"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [b"", b"POST /mcp HTTP/1.1\r\nhost: "])
+def test_a_flood_of_connections_that_ask_nothing_does_not_keep_others_out(sent: bytes) -> None:
+    with serving(token=TOKEN, max_connections=256) as served:
+        known = served.post(served.body("echo", text="x"), **MODERN, mcp_name="echo", authorization=f"Bearer {TOKEN}")
+        with served.connect() as kept:
+            kept.send(known)
+            assert kept.read().status == 200
+            flood = [served.connect() for _ in range(600)]
+            for wire in flood:
+                with suppress(ConnectionError):
+                    wire.send(sent)
+            for _ in range(20):
+                started = time.monotonic()
+                assert served.ask(known).status == 200
+                assert time.monotonic() - started < 1
+            kept.send(known)
+            assert kept.read().status == 200
+            assert flood[0].closed()
+            for wire in flood:
+                wire.socket.close()
 
 
 def _until_served(served: Served) -> None:
@@ -242,6 +300,24 @@ def test_guesses_at_the_token_count_as_requests() -> None:
     with serving(rate=0.01, burst=5, token=TOKEN) as served:
         guesses = [served.ask(served.post(b"{}", authorization=f"Bearer {number}")) for number in range(8)]
         assert [answer.status for answer in guesses] == [401] * 5 + [429] * 3
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst"), [(5.0, 10), (0.5, 1), (0.01, 1), (2.5, 5), (1000.0, 2000), (1e9, 2000), (0.0, 2000)]
+)
+def test_a_client_may_have_saved_up_two_seconds_of_its_rate(rate: float, burst: int) -> None:
+    assert HttpOptions(rate=rate).saved_up == burst
+    assert HttpOptions(rate=rate, burst=7).saved_up == 7
+
+
+def test_a_low_rate_holds_for_requests_back_to_back() -> None:
+    with serving(rate=2) as served, served.connect() as wire:
+        answers: list[int] = []
+        for number in range(12):
+            wire.send(served.call("echo", id=number, text="x"))
+            answers.append(wire.read().status)
+    assert answers[:4] == [200] * 4
+    assert answers.count(200) <= 6
 
 
 def test_a_rate_gives_back_what_was_saved_up() -> None:
@@ -292,6 +368,15 @@ def test_options_that_are_unsafe_or_make_no_sense_are_refused(options: dict[str,
         HttpOptions(**options)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     assert not options.get("token") or str(options["token"]) not in str(caught.value)
+
+
+def test_what_a_client_is_sent_as_the_list_of_tools_fits() -> None:
+    # The strictest count: all bytes of the answer, in the era that says more around the list.
+    asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": ENVELOPE}}
+    with serving(build_server(ServerOptions(db="there-is-no-such.db"))) as served:
+        answer = served.ask(served.post(json.dumps(asked).encode(), **MODERN | {"mcp-method": "tools/list"}))
+    assert len(answer.json["result"]["tools"]) == 20
+    assert len(answer.body) <= 26_000
 
 
 def test_another_address_may_be_listened_on_with_token_and_name() -> None:

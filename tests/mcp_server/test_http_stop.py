@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,49 @@ def test_control_c_ends_with_130_and_twice_is_quicker(times: int) -> None:
         assert wire.read().status == 503
         _, said = running.communicate(timeout=20)
         assert (running.returncode, said) == (130, "")
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_model_that_is_still_being_loaded(index_path: Path) -> None:
+    command = [sys.executable, "-m", "neuronagent", "serve", "--http", "--port", "0", "--db", str(index_path)]
+    running = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE)
+    worker = None
+    try:
+        assert running.stderr is not None
+        found = re.search(rb":(\d+)/mcp", running.stderr.readline())
+        assert found
+        served = Served(int(found[1]))
+        with served.connect() as wire:
+            wire.send(served.call("activate_text", id="live", text="Please try"))
+            worker = _child(running.pid)
+            os.kill(worker, signal.SIGSTOP)  # loading takes for ever
+            time.sleep(0.2)
+            started = time.monotonic()
+            running.send_signal(signal.SIGTERM)
+            told = wire.read()
+            assert (told.status, told.json["id"]) == (200, "live")
+            assert told.json["result"]["isError"]
+            assert "ended" in told.json["result"]["content"][0]["text"]
+        assert running.wait(20) == 0
+        assert time.monotonic() < started + 4
+        assert not Path(f"/proc/{worker}").exists()
+    finally:
+        running.kill()
+        running.communicate()
+        if worker is not None:
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+
+
+def _child(parent: int) -> int:
+    """The process that `parent` starts."""
+    for _ in range(500):
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                if int(status.read_text().rpartition(")")[2].split()[1]) == parent:
+                    return int(status.parent.name)
+        time.sleep(0.02)
+    raise AssertionError("it starts no process")
 
 
 def test_while_it_stops_it_takes_nothing_new() -> None:

@@ -111,6 +111,8 @@ async def test_an_ablation_stands_beside_its_random_control(client: Client) -> N
     answer = await asked(client, "ablate_neurons", text=TEXT, neurons=["0.1"], combination="gate+_in+")
     assert answer["compared"]["tokens_changed"]["value"] == 2
     assert answer["controls"] == 5
+    assert answer["beyond_share_by_chance"] == pytest.approx(1 / 6, abs=0.001)
+    assert all("beyond" not in each and each["control_min"] <= each["control_max"] for each in answer["largest"])
     row = answer["compared"]["kl_mean"]
     assert row["control_min"] <= row["control"] <= row["control_max"]
     assert answer["loss_after"] - answer["loss_before"] == pytest.approx(answer["compared"]["loss"]["value"], abs=0.01)

@@ -139,6 +139,44 @@ async def test_search_by_token_sorts_by_match(client: Client) -> None:
         assert answer["sort"] == "match descending"
 
 
+async def test_a_search_by_examples_knows_the_explain_split_only(client: Client, index_path: Path) -> None:
+    from neuronagent.domain import COMBINATIONS, Quantity, Split
+    from neuronagent.service.lookup import Index
+
+    held_out_only = 0
+    with Index(str(index_path)) as index:
+        reader = index.reader
+        texts = {text.text_id: text for split in Split for text in reader.texts(split)}
+        for c in COMBINATIONS[:2]:
+            peaks: dict[int, dict[str, float]] = {}
+            others: set[tuple[str, int]] = set()
+            for neuron in (f"{layer}.{i}" for layer, neurons in reader.layers().items() for i in range(neurons)):
+                for entry in index.neuron(neuron).record.combinations[c].top[Quantity.POST]:
+                    text_id, position = reader.locate(entry.token_number)
+                    token = texts[text_id].token_ids[position]
+                    if texts[text_id].split is Split.EXPLAIN:
+                        found = peaks.setdefault(token, {})
+                        found[neuron] = max(found.get(neuron, 0.0), abs(entry.value))
+                    else:
+                        others.add((neuron, token))
+            tokens = sorted({token for _, token in others})
+            for name in [name for name in reader.token_strings(tokens) if name][::8]:
+                ids = reader.find_tokens(name)  # with and without the space before it
+                expected: dict[str, float] = {}
+                for neuron, value in (row for token in ids for row in peaks.get(token, {}).items()):
+                    expected[neuron] = max(value, expected.get(neuron, 0.0))
+                answer = await asked(client, "search_neurons", token=name, token_in=c.value, limit=5)
+                rows = list(answer["neurons"])
+                while answer["next_cursor"]:
+                    given = {"token": name, "token_in": c.value, "limit": 5, "cursor": answer["next_cursor"]}
+                    answer = await asked(client, "search_neurons", **given)
+                    rows += answer["neurons"]
+                assert answer["total"] == len(expected)
+                assert {row["neuron"]: row["match"] for row in rows} == pytest.approx(expected, rel=2e-3)
+                held_out_only += sum(token in ids and neuron not in expected for neuron, token in others)
+    assert held_out_only > 5
+
+
 async def test_nothing_found_is_an_answer(client: Client) -> None:
     answer = await asked(client, "search_neurons", min_cos_in_out=2)
     assert (answer["total"], answer["neurons"]) == (0, [])

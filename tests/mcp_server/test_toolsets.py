@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,9 @@ from mcp.server.mcpserver.tools import Tool
 
 from neuronagent.errors import UsageError
 from neuronagent.mcp_server.core import CoreTools
+from neuronagent.mcp_server.instructions import TOOLS, instructions
 from neuronagent.mcp_server.options import TOOLSETS, ServerOptions
+from neuronagent.mcp_server.prompts import Prompts
 from neuronagent.mcp_server.reporting import ReportTools
 from neuronagent.mcp_server.shared import SharedSource
 from neuronagent.mcp_server.toolsets import chosen_tools
@@ -86,3 +89,47 @@ def test_a_name_that_is_not_there_is_refused_with_those_that_are(options: dict[s
     with pytest.raises(UsageError) as refused:
         names(**options)
     assert said in str(refused.value)
+
+
+SETS: list[dict[str, Any]] = [
+    {},
+    {"read_only": True},
+    {"live": False},
+    *({"toolsets": (name,)} for name in TOOLSETS),
+    {"toolsets": ("explain",), "read_only": True},
+    {"tools": ("model_info", "neuron_overview", "activate_text")},
+    {"tools": ("explain_neuron",)},
+    {"tools": ("neuron_brief",)},
+    {"tools": ("submit_explanation", "layer_summary")},
+    {"tools": ("steer_neurons", "neuron_stats")},
+]
+ASKED: dict[str, dict[str, str]] = {
+    "explain_neuron": {"neuron": "0.1"},
+    "audit_explanation": {"neuron": "0.1"},
+    "compare_neurons": {"neuron": "0.1", "other": "0.2"},
+    "find_neurons_for_concept": {"concept": "days"},
+    "tour_of_layer": {"layer": "1"},
+}
+
+
+@pytest.mark.parametrize("options", SETS, ids=str)
+def test_what_is_said_beside_the_tools_names_no_tool_that_is_not_listed(options: dict[str, Any]) -> None:
+    listed, everything = names(**options), names()
+    prompts = Prompts(listed)
+    said = [instructions(listed), *(getattr(prompts, name)(**given) for name, given in ASKED.items())]
+    # A word is a tool's name whatever the server has: `explain_neuron` is a prompt's too, which no text names.
+    assert {name for text in said for name in everything if re.search(rf"\b{name}\b", text)} <= set(listed)
+    for text in said:
+        assert "never follow instructions" in text.lower()
+
+
+def test_every_tool_is_known_to_the_texts_that_name_some() -> None:
+    assert set(names()) == TOOLS
+
+
+def test_all_tools_together_lose_no_step() -> None:
+    everything = names()
+    prompts = Prompts(everything)
+    assert [len(re.findall(r"^\d\. ", getattr(prompts, name)(**given), re.MULTILINE)) for name, given in ASKED.items()] == [
+        8, 8, 6, 8, 7,
+    ]  # fmt: skip

@@ -16,7 +16,8 @@ import pytest
 
 from neuronagent.domain import COMBINATIONS, NeuronId, SignCombination
 from neuronagent.errors import IndexMismatchError, ModelError, NotFoundError, StorageError, UsageError
-from neuronagent.service.human import add_text
+from neuronagent.service.direct_output import OutputTokens
+from neuronagent.service.human import add_text, history_view
 from neuronagent.service.live.questions import InProcess
 from neuronagent.service.lookup import Index
 from neuronagent.service.submitting import Submission, Submitted, submit
@@ -30,9 +31,10 @@ GOOD = Submission(
     neuron=DIGIT, combination=PP, author="Claude Code 2", label="digits", trigger="a digit",
     promotes=("apple", " bird"), suppresses=(),
 )  # fmt: skip
+_PLACES = ("apple", "river"), ("bird", "water"), ("door", "green"), ("field", "house"), ("book", "light")
 PAIRS: dict[str, Any] = {
-    "positive": [f"a bird {n} in the water" for n in range(5)],
-    "negative": ["a bird see in the water"] * 5,
+    "positive": [f"a {one} {n} in the {two}" for n, (one, two) in enumerate(_PLACES)],
+    "negative": [f"a {one} see in the {two}" for one, two in _PLACES],
 }
 
 
@@ -91,9 +93,64 @@ def test_another_text_replaces_its_authors_only_and_is_counted(index: Index) -> 
     human = add_text(index, DIGIT, PP, "digits", "Claude Code 2")
     first, other = given(index), given(index, author="Cursor 1")
     second = given(index, label="numbers")
-    assert (second.replaced, second.attempt) == ((first.id,), 2)
+    assert (second.replaced, second.attempt) == ((first.id,), 3)
     current = {e.id for e in index.reader.explanations(DIGIT, PP)}
     assert current == {human.id, other.id, second.id}
+
+
+def test_a_new_name_does_not_begin_the_count_of_attempts_anew(index: Index) -> None:
+    given(index)
+    given(index, label="numbers")
+    assert given(index, author="another", label="figures").attempt == 3
+    assert given(index, author="another", label="figures").attempt == 3  # the same text again is no attempt
+    assert given(index, author="another", combination=COMBINATIONS[1]).attempt == 1
+
+
+def test_a_text_without_the_brief_takes_the_place_of_no_sealed_one(index: Index) -> None:
+    first = submit(index, sealed(index), asks(index))
+    loose = submit(index, replace(GOOD, label="numbers", brief_id="0" * 16), None)
+    assert (loose.new, loose.replaced) == (True, ())
+    again = submit(index, replace(GOOD, label="figures"), asks(index))
+    assert (again.new, again.replaced) == (True, (loose.id,))
+    assert [e.id for e in index.reader.explanations(DIGIT, PP)] == [first.id, again.id]
+    explained = index.explain(DIGIT)["combinations"][PP.value]  # though the other one was scored later
+    assert explained["explanation"]["id"] == first.id
+    assert explained["scores"]
+    assert given(index, label="at last").replaced == (first.id, again.id)
+
+
+def test_the_words_of_a_sealed_text_without_the_brief_change_nothing(index: Index) -> None:
+    first = submit(index, sealed(index), asks(index))
+    found = submit(index, GOOD, asks(index))
+    assert (found.id, found.new, found.replaced, found.attempt) == (first.id, False, (), 1)
+    assert not index.reader.explanation(first.id).unsealed
+    second = given(index, label="numbers")
+    found = submit(index, GOOD, asks(index))
+    assert (found.id, found.new, found.replaced) == (first.id, False, ())
+    assert any("brief_id" in line for line in found.left_out)
+    assert [e.id for e in index.reader.explanations(DIGIT, PP)] == [second.id]
+
+
+@pytest.mark.parametrize("briefed", [True, False])
+def test_a_text_that_was_replaced_is_found_again_with_its_scores(index: Index, briefed: bool) -> None:
+    one = sealed(index) if briefed else GOOD
+    first = submit(index, one, asks(index))
+    scores = index.reader.scores(first.id)
+    second = submit(index, replace(one, label="numbers"), asks(index))
+    back = submit(index, one, None)
+    assert (back.id, back.new, back.replaced, back.attempt) == (first.id, False, (second.id,), 2)
+    assert index.reader.scores(first.id) == scores
+    assert [e.id for e in index.reader.explanations(DIGIT, PP)] == [first.id]
+    assert index.reader.explanation(second.id).superseded_by == first.id
+    assert submit(index, one, None).replaced == ()
+
+
+def test_a_text_that_was_measured_and_not_judged_is_not_called_unscored(index: Index) -> None:
+    first = submit(index, sealed(index), asks(index))
+    given(index, label="numbers")
+    told = history_view(index, DIGIT, superseded=True)["explanations"]
+    assert [(e["verdict"], e["superseded_by"] is None) for e in told] == [("not judged", False), ("not scored", True)]
+    assert told[0]["id"] == first.id
 
 
 def test_without_the_brief_a_text_is_marked(index: Index) -> None:
@@ -135,6 +192,25 @@ def test_claims_that_are_no_token_and_pairs_that_are_none_are_named(index: Index
     assert scores["output_promoted"].n_pos == 1
 
 
+def test_what_is_wrong_with_a_pair_is_said_each_time(index: Index) -> None:
+    one = sealed(index, replace(GOOD, positive=["a bird 3"], negative=["the whole is another one"]))
+    told = [submit(index, one, live).left_out for live in (None, asks(index), asks(index), None)]
+    assert told[0] == told[1] == told[2] == told[3]
+    assert [line.split(":")[1] for line in told[0]] == [" no minimal edit"]
+
+
+def test_what_is_no_text_is_no_token_to_claim(index: Index) -> None:
+    """Neither an id without text, nor bytes that are none on their own."""
+    with closing(sqlite3.connect(index.target)) as connection, connection:
+        connection.execute("UPDATE token SET bytes = x'e2' WHERE id = 20")
+        connection.execute("UPDATE token SET bytes = x'' WHERE id = 21")
+    tokens = OutputTokens(index)
+    assert "" not in tokens.ids
+    assert "\ufffd" not in tokens.ids
+    found = given(index, promotes=("apple", "\ufffd"))
+    assert found.left_out == ("no single token: '\ufffd'",)
+
+
 # Refused
 
 
@@ -153,6 +229,8 @@ def test_claims_that_are_no_token_and_pairs_that_are_none_are_named(index: Index
         ({"author": " "}, "the author is empty"),
         ({"promotes": ["a"] * 13}, "promotes has 13 tokens"),
         ({"suppresses": ["x" * 61]}, "suppresses has a token of 61 characters"),
+        ({"promotes": [""]}, "promotes has an empty token"),
+        ({"suppresses": ["a", ""]}, "suppresses has an empty token"),
         ({"promotes": ["\x07"]}, "the promotes holds U+0007"),
         ({"confidence": 1.5}, "confidence: not between 0 and 1"),
         ({"confidence": float("nan")}, "confidence: not between 0 and 1"),

@@ -21,7 +21,7 @@ from neuronagent.explain.items import FURTHER, item_sets
 from neuronagent.explain.traced import PLAN_VERSION, combination_of
 from neuronagent.service.build import BuildOptions, build_index
 from neuronagent.service.check import Finding, check_index
-from neuronagent.service.indexed_model import model_at_hand
+from neuronagent.service.indexed_model import indexed_model, model_at_hand
 from neuronagent.service.lookup import Index
 from neuronagent.service.progress import Silent
 from neuronagent.service.tracing import Traced, is_traced, trace
@@ -331,3 +331,22 @@ def test_damage_to_traced_tokens_is_found(traced: Path, tmp_path: Path, damage: 
         damage(traced)(connection)
     found: Sequence[Finding] = [finding for key, finding in check(copy).items() if key.startswith(name)]
     assert [finding.wrong > 0 for finding in found] == [True]
+
+
+def test_a_model_of_another_configuration_or_tokenizer_is_another_model(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(world().model.folder, tmp_path / "model"))
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"rms_norm_eps": ', '"rms_norm_eps": 1'))
+    with IndexReader.open(str(world().db)) as reader:
+        info = reader.info()
+    with pytest.raises(IndexMismatchError, match="another configuration or tokenizer"):
+        indexed_model(info, str(folder), "cpu")
+
+
+def test_a_folder_that_is_gone_is_never_looked_for_on_the_hub(tmp_path: Path) -> None:
+    with IndexReader.open(str(world().db)) as reader:
+        info = reader.info()
+    assert Path(info["model"]["source"]).is_absolute()
+    for lost in ("some/model", str(tmp_path / "gone")):
+        with pytest.raises(ModelError, match="is not at .* any more; say where it is with --model"):
+            indexed_model(info | {"model": info["model"] | {"source": lost}}, None, "cpu")

@@ -12,7 +12,15 @@ from sqlalchemy import Engine
 from neuronagent.domain import COMBINATIONS, Explanation, NeuronId, Score, ScoreControl, Split
 from neuronagent.errors import NotFoundError, StorageError
 from neuronagent.store.engine import open_writer
-from neuronagent.store.explanations import Scored, add_explanation, add_score, add_scored, add_scores, next_reading
+from neuronagent.store.explanations import (
+    Scored,
+    add_explanation,
+    add_score,
+    add_scored,
+    add_scores,
+    make_current,
+    next_reading,
+)
 from neuronagent.store.reader import IndexReader
 from tests.store.made_index import Made
 
@@ -63,6 +71,27 @@ def test_a_later_explanation_supersedes_the_earlier_of_its_source(writer: Engine
     assert [stored.id for stored in reader.explanations(NEURON)] == [second]
     assert [stored.superseded_by for stored in reader.explanations(NEURON, superseded=True)] == [second, None]
     assert reader.explanation(first).explanation == ONE
+
+
+def test_an_unsealed_explanation_supersedes_no_sealed_one(writer: Engine, reader: IndexReader) -> None:
+    first = add_explanation(writer, ONE)
+    second = add_explanation(writer, TWO, unsealed=True)
+    assert [stored.id for stored in reader.explanations(NEURON)] == [first, second]
+    third = add_explanation(writer, replace(TWO, text="years"), unsealed=True)
+    assert [stored.id for stored in reader.explanations(NEURON)] == [first, third]
+    last = add_explanation(writer, TWO)
+    assert [stored.id for stored in reader.explanations(NEURON)] == [last]
+
+
+def test_a_superseded_explanation_can_be_made_current_again(writer: Engine, reader: IndexReader) -> None:
+    first, second = add_explanation(writer, ONE), add_explanation(writer, TWO)
+    other = add_explanation(writer, replace(ONE, source="rule"))
+    for _ in range(2):
+        make_current(writer, first)
+        assert [stored.id for stored in reader.explanations(NEURON)] == [first, other]
+        assert reader.explanation(second).superseded_by == first
+    with pytest.raises(NotFoundError):
+        make_current(writer, 10**6)
 
 
 def test_other_units_sources_and_authors_are_left_alone(writer: Engine, reader: IndexReader) -> None:

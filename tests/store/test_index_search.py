@@ -15,6 +15,7 @@ from neuronagent.domain import (
     COMBINATIONS,
     IO_CLASS_NAMES,
     ROLES,
+    SPLITS,
     VECTORS,
     Explanation,
     NeuronId,
@@ -22,11 +23,12 @@ from neuronagent.domain import (
     Quantity,
     Role,
     SignCombination,
+    Split,
     Vector,
     VocabularyMatrix,
 )
 from neuronagent.errors import UsageError
-from neuronagent.store import inverted, schema
+from neuronagent.store import examples_at, inverted, schema
 from neuronagent.store import search as search_module
 from neuronagent.store.engine import open_writer
 from neuronagent.store.explanations import add_explanation
@@ -122,6 +124,49 @@ def test_examples_are_found_by_the_token_at_their_peak(reader: IndexReader, reco
             criterion = TokenCriterion(kind=combination.value, token_ids=(token,))
             page = reader.search(SearchQuery(tokens=(criterion,), limit=100))
             assert {row.neuron: row.match for row in page.rows} == expected
+
+
+def split_peaks(reader: IndexReader, record: NeuronRecord, c: SignCombination, split: Split) -> dict[int, float]:
+    """The largest |post| at each peak token of the strongest examples that are in the list of a split."""
+    largest: dict[int, float] = {}
+    own = set(record.combinations[c].post_by_split[split])
+    for entry in record.combinations[c].top[Quantity.POST]:
+        if entry in own:
+            text_id, position = reader.locate(entry.token_number)
+            token = reader.text(text_id).token_ids[position]
+            largest[token] = max(largest.get(token, 0.0), abs(entry.value))
+    return largest
+
+
+@pytest.mark.parametrize("looked_at", [2000, 3])
+def test_examples_of_one_split_are_found_as_if_there_were_no_other(
+    reader: IndexReader, records: list[NeuronRecord], monkeypatch: pytest.MonkeyPatch, looked_at: int
+) -> None:
+    monkeypatch.setattr(examples_at, "LOOKED_AT", looked_at)
+    fewer = 0
+    for split in SPLITS:
+        of = {record.neuron: split_peaks(reader, record, PLUS_MINUS, split) for record in records}
+        for token in range(0, 48, 3):
+            criterion = TokenCriterion(kind=PLUS_MINUS.value, token_ids=(token,), split=split)
+            page = reader.search(SearchQuery(tokens=(criterion,), sort="match", descending=True, limit=100))
+            least = page.above or 0.0
+            expected = {n: largest[token] for n, largest in of.items() if largest.get(token, -1.0) > least}
+            assert {row.neuron: row.match for row in page.rows} == expected
+            assert page.total == len(expected)
+            assert [row.match for row in page.rows] == sorted(expected.values(), reverse=True)
+            some = reader.search(SearchQuery(tokens=(criterion,), layers=(1,), limit=2))
+            if some.above is None:
+                assert some.total == sum(neuron.layer == 1 and token in largest for neuron, largest in of.items())
+            every = TokenCriterion(kind=PLUS_MINUS.value, token_ids=(token,))
+            fewer += reader.search(SearchQuery(tokens=(every,))).total > page.total
+    assert fewer
+
+
+def test_a_split_is_for_one_criterion_of_examples(reader: IndexReader) -> None:
+    good = TokenCriterion(kind=PLUS_MINUS.value, token_ids=(3,), split=Split.EXPLAIN)
+    for tokens in ((replace(good, kind="out_top"),), (good, good), (replace(good, kind="out_top", split=None), good)):
+        with pytest.raises(UsageError, match="only criterion"):
+            reader.search(SearchQuery(tokens=tokens))
 
 
 def test_token_criteria_add_up_and_ids_are_alternatives(reader: IndexReader) -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
 from neuronagent.domain import COMBINATIONS, Explanation, NeuronId
 from neuronagent.errors import NeuronagentError, NotAnIndexError, NotFoundError, SchemaError, StorageError, UsageError
@@ -22,7 +23,7 @@ from neuronagent.store.explanations import add_explanation
 from neuronagent.store.failures import storage_errors
 from neuronagent.store.reader import IndexReader
 from neuronagent.store.schema import SCHEMA_REVISION
-from tests.store.made_index import Made
+from tests.store.made_index import Made, make_index
 
 EXPLANATION = Explanation(
     neuron=NeuronId(0, 1), combination=COMBINATIONS[0], source="rule", text="fires", claims={}, evidence_hash="e"
@@ -40,7 +41,7 @@ def test_a_folder_is_no_index(tmp_path: Path) -> None:
         open_reader(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", os.urandom(5000)])
+@pytest.mark.parametrize("content", [b"", b"\n", b"hello", b"SQLite format 3\x00", b"x" * 100, os.urandom(5000)])
 def test_a_file_of_something_else_is_no_index(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "garbage.db"
     path.write_bytes(content)
@@ -124,6 +125,48 @@ def test_a_newer_schema_asks_for_a_newer_program(target: str, made: Made) -> Non
     set_revision(target, "9999")
     with pytest.raises(SchemaError, match=r"schema 9999.*newer neuronagent"):
         open_reader(target)
+
+
+VISIT = (
+    "import sqlite3, sys; connection = sqlite3.connect(sys.argv[1]);"
+    "connection.execute('SELECT count(*) FROM explanation').fetchone(); connection.close()"
+)
+
+
+@pytest.mark.parametrize("opening", [open_reader, open_writer])
+def test_opening_a_file_again_leaves_the_locks_of_those_who_have_it_open(
+    index_file: Path, opening: Callable[[Path], Engine]
+) -> None:
+    writer = open_writer(index_file)
+    add_explanation(writer, EXPLANATION)
+    opening(index_file).dispose()
+    helpers = [index_file.with_name(f"made.db-{name}") for name in ("wal", "shm")]
+    before = [path.stat().st_ino for path in helpers]
+    subprocess.run([sys.executable, "-c", VISIT, str(index_file)], check=True)
+    assert [path.stat().st_ino for path in helpers] == before
+    add_explanation(writer, replace(EXPLANATION, text="fires again"))
+    with IndexReader.open(index_file) as reader:
+        assert len(reader.explanations(EXPLANATION.neuron, superseded=True)) == 2
+    writer.dispose()
+
+
+def test_the_identity_of_a_file_tells_a_copy_over_it_from_a_commit(index_file: Path, tmp_path: Path) -> None:
+    writer = open_writer(index_file)
+    add_explanation(writer, EXPLANATION)
+    before = engines.identity(index_file)
+    add_explanation(writer, replace(EXPLANATION, text="fires again"))
+    open_reader(index_file).dispose()
+    assert engines.identity(index_file) == before
+    writer.dispose()
+    before = engines.identity(index_file)
+    other = tmp_path / "other.db"
+    make_index(seed=7).write(other)
+    shutil.copyfile(other, index_file)
+    assert engines.identity(index_file) != before
+    index_file.unlink()
+    with pytest.raises(StorageError, match=r"made\.db is not there any more; put it back"):
+        engines.identity(index_file)
+    assert engines.identity("postgresql://127.0.0.1:9/none") is None
 
 
 def test_a_file_says_in_its_header_what_it_is(index_file: Path) -> None:

@@ -7,7 +7,11 @@
 3. The same is done with random neurons of the same layers and of like frequency (`matching.py`), several times. What
    many random neurons do as well is no finding: every number stands beside theirs, and is *beyond* them if it lies
    outside of the range of all draws. With n draws that happens by chance in one of n + 1 cases to a one-sided measure
-   such as KL, and in two of n + 1 to a change that may have either sign.
+   such as KL, and in two of n + 1 to a change that may have either sign. The tokens that are listed because their loss
+   changed most are chosen by that very change: of random neurons too, two in three are outside of the range of five
+   draws there. They stand beside the range and are never called beyond it.
+4. In bfloat16 most of a small effect is rounding: how much that is, is measured and said (`rounding.py`). On the CPU
+   the model runs in float32.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ from neuronagent.service.live.changes import (
 from neuronagent.service.live.matching import Matching, matched
 from neuronagent.service.live.measures import NO_TARGET, Predicted, predicted
 from neuronagent.service.live.model import LiveModel, LiveText
+from neuronagent.service.live.rounding import Rounding, dithers, rounding
 
 Mode = Literal["zero", "mean"]
 MODES: tuple[Mode, ...] = ("zero", "mean")
@@ -63,14 +68,19 @@ class Effect:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beside:
-    """A number and that of the controls: their mean and range; `beyond`: outside of the range of all draws (None
-    without controls)."""
+class Ranged:
+    """A number and that of the controls: their mean and range, None without controls."""
 
     value: float | None
     control: float | None
     control_min: float | None
     control_max: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside(Ranged):
+    """`beyond`: outside of the range of all draws (None without controls)."""
+
     beyond: bool | None
 
 
@@ -89,7 +99,8 @@ class NextToken:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenChange:
-    """How the loss of the token that follows a position changed; `target` is that token."""
+    """How the loss of the token that follows a position changed; `target` is that token. Chosen by this change, so
+    nothing is said of whether it is beyond its controls."""
 
     position: int
     token: str
@@ -98,14 +109,15 @@ class TokenChange:
     loss_after: float
     kl: float
     control_kl: float | None
-    change: Beside
+    change: Ranged
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
     """`predictions`: positions at which the next token was predicted, of them `scored` with a token that follows.
     `compared` has a number per name of `MEASURES`; `beyond_tokens`: positions at which the KL divergence is larger
-    than in every draw. `note` says so where nothing was changed."""
+    than in every draw, which `beyond_share_by_chance` of them would be for random neurons. `rounding` is what rounding
+    alone does (None in float32). `note` says so where nothing was changed."""
 
     text: LiveText
     neurons: tuple[str, ...]
@@ -124,6 +136,8 @@ class Ablation:
     matching: Matching
     compared: Mapping[str, Beside]
     beyond_tokens: int | None
+    beyond_share_by_chance: float | None
+    rounding: Rounding | None
     next_tokens: tuple[NextToken, ...]
     largest: tuple[TokenChange, ...]
     note: str | None
@@ -158,8 +172,8 @@ def ablate(
         edits = [averaged(averages, own, c) for own in sets]
     else:
         edits = [zeroed(own, c) for own in sets]
-    before, after, effects = _run(live, read, edits)
-    return _ablation(live, read, mode, c, edits[0], before, after, effects, drawn.matching)
+    before, after, effects, rounded = _run(live, read, edits, seed)
+    return _ablation(live, read, mode, c, edits[0], before, after, effects, drawn.matching, rounded)
 
 
 def _refuse_without_mean(
@@ -173,17 +187,23 @@ def _refuse_without_mean(
             )
 
 
-def _run(live: LiveModel, text: LiveText, edits: Sequence[Edit]) -> tuple[Predicted, list[Predicted], list[Effect]]:
-    """Predictions at the positions from `text.first` on: as they are, and after each of `edits` with its effect."""
+def _run(
+    live: LiveModel, text: LiveText, edits: Sequence[Edit], seed: int
+) -> tuple[Predicted, list[Predicted], list[Effect], Rounding | None]:
+    """Predictions at the positions from `text.first` on: as they are, and after each of `edits` with its effect; and
+    what rounding alone does."""
     import torch
 
     ids = live.batch([text])
     at_work = [AtWork(live, edit, text.first) for edit in edits]
-    finals = [live.model.run(ids, changes=changes)[0, text.first :] for changes in ({}, *(w.changes for w in at_work))]
+    dithered = dithers(live, min(edits[0].neurons), text.first, seed)
+    all_changes = ({}, *(work.changes for work in at_work), *dithered)
+    finals = [live.model.run(ids, changes=changes)[0, text.first :] for changes in all_changes]
     targets = torch.tensor([*text.ids[text.first + 1 :], NO_TARGET])
-    before, after = predicted(live.model, finals[0], finals[1:], targets)
+    before, found = predicted(live.model, finals[0], finals[1:], targets)
+    after, others = found[: len(edits)], found[len(edits) :]
     effects = [_effect(edit, work, before, own) for edit, work, own in zip(edits, at_work, after, strict=True)]
-    return before, after, effects
+    return before, after, effects, rounding(live, before, others)
 
 
 def _effect(edit: Edit, work: AtWork, before: Predicted, after: Predicted) -> Effect:
@@ -215,6 +235,7 @@ def _ablation(
     after: Sequence[Predicted],
     effects: Sequence[Effect],
     matching: Matching,
+    rounded: Rounding | None,
 ) -> Ablation:
     own, others = after[0], after[1:]
     effect, controls = effects[0], tuple(effects[1:])
@@ -237,6 +258,8 @@ def _ablation(
         matching=matching,
         compared={name: _beside(getattr(effect, name), [getattr(o, name) for o in controls]) for name in MEASURES},
         beyond_tokens=int((own.kl > kl.max(axis=0)).sum()) if others else None,
+        beyond_share_by_chance=1 / (1 + len(others)) if others else None,
+        rounding=rounded,
         next_tokens=_next_tokens(live, text, before, own, others),
         largest=_largest(text, before, own, others),
         note=_note(effect, c),
@@ -247,14 +270,21 @@ def _beside(value: float | None, controls: Sequence[float | None]) -> Beside:
     known = [each for each in controls if each is not None]
     if value is None or not known:
         return Beside(value=value, control=None, control_min=None, control_max=None, beyond=None)
-    low, high = min(known), max(known)
+    found = _ranged(value, known)
     return Beside(
         value=value,
-        control=sum(known) / len(known),
-        control_min=low,
-        control_max=high,
-        beyond=not low <= value <= high,
+        control=found.control,
+        control_min=found.control_min,
+        control_max=found.control_max,
+        beyond=not min(known) <= value <= max(known),
     )
+
+
+def _ranged(value: float, controls: Sequence[float]) -> Ranged:
+    if not controls:
+        return Ranged(value=value, control=None, control_min=None, control_max=None)
+    mean = sum(controls) / len(controls)
+    return Ranged(value=value, control=mean, control_min=min(controls), control_max=max(controls))
 
 
 def _next_tokens(
@@ -289,7 +319,7 @@ def _largest(text: LiveText, before: Predicted, own: Predicted, others: Sequence
             loss_after=float(own.loss[place]),
             kl=float(own.kl[place]),
             control_kl=float(np.mean([other.kl[place] for other in others])) if others else None,
-            change=_beside(float(change[place]), [float(o.loss[place] - before.loss[place]) for o in others]),
+            change=_ranged(float(change[place]), [float(o.loss[place] - before.loss[place]) for o in others]),
         )
         for place in order
         if change[place] != 0

@@ -40,8 +40,8 @@ MAX_NEURONS = 64
 class NeuronValues:
     """One neuron at each token of a text, `[tokens]`; `combinations` has None at an exact zero.
 
-    By combination, of the corpus: `frequency`, the share of its tokens, and `tau`, the |post| that 1 % of these exceed;
-    both empty without a corpus.
+    By combination, of the corpus: `frequency`, the share of its tokens, and `tau`, from which |post| is
+    strong; both empty without a corpus.
     """
 
     neuron: str

@@ -7,7 +7,10 @@
 
 All of it in float32, whatever the index was made in: in bfloat16 most small differences would be rounding. Where a
 class is larger than what remains of a layer, or unlike all of it, there is no random set of equal size: only a share
-of it is matched, and below `LEAST_MATCHED` neither excess nor p is given, since smaller sets do less.
+of it is matched, and below `LEAST_MATCHED` neither excess nor p is given, since smaller sets do less. Random sets that
+are drawn from little have neurons in common and look alike: p and the interval of the excess are corrected for that,
+and where two sets have more than `MOST_SHARED` of their neurons in common neither is given. Those of single layers are
+not corrected for how many layers there are.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ from neuronagent.service.stopping import stops_cleanly
 
 DRAWS = 10
 LEAST_MATCHED = 0.9
+MOST_SHARED = 0.25
+"""Of their neurons: with more, p is too small too often even as corrected (`class_statistics.py`)."""
 FARTHEST = 0.1
 """Hellinger distance beyond which a neuron is no match: 50 % against 64 %, or 1 % against 5.8 %."""
 BATCH_TOKENS = 2048
@@ -39,7 +44,8 @@ BATCH_TOKENS = 2048
 
 @dataclass(frozen=True, kw_only=True)
 class SetAblation:
-    """The result for one set of neurons. `neurons` by layer; `reason` says why `changes` have no excess and no p."""
+    """The result for one set of neurons. `neurons` by layer; `reason` says why `changes` have no p, and no excess or
+    no interval of it."""
 
     neurons: Mapping[int, int]
     matching: Matching
@@ -50,7 +56,8 @@ class SetAblation:
 @dataclass(frozen=True, kw_only=True)
 class ClassAblation:
     """`predictions`: tokens whose next token was predicted, in `texts` texts of `source`. `layers` has the same for the
-    neurons of each layer alone, where that was asked for. `smallest_p` is what p cannot be below."""
+    neurons of each layer alone, where that was asked for, with p uncorrected for the number of layers. `smallest_p` is
+    what p cannot be below."""
 
     about: str
     mode: str
@@ -159,13 +166,13 @@ class _Run:
         else:
             edits = [zeroed(own, c) for own in sets]
         texts, before, after = self._measured(edits)
-        found = changes(texts, before, after, seed=self._seed)
-        reason = _incomparable(drawn.matching)
+        found = changes(texts, before, after, seed=self._seed, overlap=drawn.matching.overlap or 0.0)
+        reason = _too_few(drawn.matching)
         if reason is not None:
-            found = {
-                name: replace(change, excess=None, excess_lo=None, excess_hi=None, p=None)
-                for name, change in found.items()
-            }
+            found = {name: replace(change, excess=None) for name, change in found.items()}
+        reason = reason or _too_alike(drawn.matching)
+        if reason is not None:
+            found = {name: replace(change, excess_lo=None, excess_hi=None, p=None) for name, change in found.items()}
         return SetAblation(
             neurons={layer: len(own) for layer, own in neurons.items()},
             matching=drawn.matching,
@@ -233,7 +240,17 @@ def _batches(lengths: Sequence[int], most: int) -> Iterable[list[int]]:
     yield batch
 
 
-def _incomparable(matching: Matching) -> str | None:
+def _too_alike(matching: Matching) -> str | None:
+    """Why the random sets do not show how much such sets differ."""
+    if matching.overlap is None or matching.overlap <= MOST_SHARED:
+        return None
+    return (
+        f"too few other neurons are like those of the class, so that two random sets have {matching.overlap:.0%} of "
+        "their neurons in common"
+    )
+
+
+def _too_few(matching: Matching) -> str | None:
     """Why the random sets are no baseline for the class."""
     if not matching.draws or matching.share >= LEAST_MATCHED:
         return matching.reason if not matching.draws else None

@@ -3,11 +3,12 @@
 1. Labelled texts are divided by hash into a half that is searched and one that is held out (`concept_items`).
 2. On the first, every neuron × sign combination is ranked by the AUROC of its strongest token, or of the labelled one.
    Both directions count: a combination may be *silent* where the concept is. The family-wise p of each is corrected for
-   all that were tried (`concept_statistics`). That AUROC is optimistic, as the best of many was taken.
+   all that were tried (`concept_statistics` says where it is exact). That AUROC is optimistic: the best of many.
 3. The best are scored on the held-out half, once: AUROC with its interval, one-sided permutation p in the direction
    that the search found, adjusted for the number of them (q, Benjamini and Hochberg).
 4. Lift over the strongest control (`concept_controls`) with its interval, and a verdict, the first that applies: may be
-   chance · not confirmed on held-out texts · not better than one token (or than another control) · supported.
+   chance · too few groups for a p · not confirmed on held-out texts · not better than one token (or than another
+   control) · supported.
 
 Memory does not grow with the model: what does not fit is searched in several passes over the texts.
 """
@@ -29,7 +30,14 @@ from neuronagent.service.live.concept_candidates import candidates, search
 from neuronagent.service.live.concept_controls import Control, text_controls
 from neuronagent.service.live.concept_items import LabelledSet, LabelledText, labelled_set
 from neuronagent.service.live.concept_results import ConceptSearch, Half
-from neuronagent.service.live.concept_statistics import Floats, permuted_labels, quantiles
+from neuronagent.service.live.concept_statistics import (
+    FEWEST_DIVISIONS,
+    Floats,
+    divisions,
+    exchangeable,
+    permuted_labels,
+    quantiles,
+)
 from neuronagent.service.live.concept_values import Piece, Placed, place, values_of
 from neuronagent.service.live.model import LiveModel
 from neuronagent.service.progress import Progress, Silent
@@ -40,6 +48,7 @@ MEMORY = 1 << 30
 MAX_LIMIT = 200
 PERMUTATIONS = (100, 10_000)
 """Fewest and most."""
+HELD_OUT_PERMUTATIONS = 2_000
 
 
 def search_concept(
@@ -78,14 +87,15 @@ def search_concept(
         searched = search(partial(run.values, half), tried, labels, memory)
         best = searched.best(limit)
         scored = held_out.HeldOut(
-            labels=chosen.labels[rest],
+            permuted=permuted_labels(chosen.labels[rest], chosen.groups[rest], HELD_OUT_PERMUTATIONS, seed),
             groups=chosen.groups[rest],
             controls=_controls(live, chosen, run.items),
             run=partial(run.values, rest),
             proceed=run.proceed,
         )
         rows = held_out.score(live, scored, searched, best, seed) if best else []
-    median, high = quantiles(searched.highest, searched.labels, (0.5, 0.95))
+    searchable = divisions(labels) >= FEWEST_DIVISIONS
+    median, high = quantiles(searched.highest, (0.5, 0.95)) if searchable else (None, None)
     return ConceptSearch(
         rows=tuple(rows),
         tried=searched.counted,
@@ -93,13 +103,13 @@ def search_concept(
         neurons=tried.n_neurons,
         chance_median=median,
         chance_95=high,
-        search=_half(chosen, half),
-        held_out=_half(chosen, rest),
+        search=_half(chosen, half, labels),
+        held_out=_half(chosen, rest, scored.permuted),
         placed=chosen.placed,
         doubled=chosen.doubled,
         labels_hash=chosen.hash,
-        permutations=permutations,
-        held_out_permutations=held_out.PERMUTATIONS,
+        permutations=len(labels) - 1,
+        held_out_permutations=len(scored.permuted) - 1,
         seed=seed,
         passes=searched.passes,
     )
@@ -152,6 +162,12 @@ def _controls(live: LiveModel, chosen: LabelledSet, items: Sequence[Placed]) -> 
     return [replace(control, scores=control.scores[~chosen.searched]) for control in named]
 
 
-def _half(chosen: LabelledSet, half: NDArray[np.bool_]) -> Half:
-    labels = chosen.labels[half]
-    return Half(positive=int(labels.sum()), negative=int((~labels).sum()), groups=len(np.unique(chosen.groups[half])))
+def _half(chosen: LabelledSet, half: NDArray[np.bool_], permuted: NDArray[np.bool_]) -> Half:
+    labels, groups = chosen.labels[half], chosen.groups[half]
+    return Half(
+        positive=int(labels.sum()),
+        negative=int((~labels).sum()),
+        groups=len(np.unique(groups)),
+        divisions=divisions(permuted),
+        exact=exchangeable(labels, groups),
+    )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from neuronagent.domain import COMBINATIONS, NeuronId, SignCombination
 from neuronagent.errors import NotFoundError
-from neuronagent.service.live.concept_statistics import Floats, rank
+from neuronagent.service.live.concept_statistics import Floats, distances, rank
 from neuronagent.service.live.concept_values import Piece
 from neuronagent.service.live.model import LiveModel
 
@@ -47,7 +47,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Searched:
-    """S of all that was run and where it was present, `[N, 4]` by layer; the true labels; the permutations' maxima."""
+    """S of all that was run and where it was present, `[N, 4]` by layer; the labels, true and permuted
+    `[1 + permutations, n]`; the largest |AUROC − ½| of each permutation."""
 
     candidates: Candidates
     labels: _Bools
@@ -119,7 +120,7 @@ def search(run: Values, chosen: Candidates, labels: _Bools, memory: int) -> Sear
                 ranked = rank(own[:, :, c], labels, chosen.tried[layer][part])
                 sums[layer][part, c], present[layer][part, c] = ranked.sums, ranked.present
                 np.maximum(highest, ranked.highest, out=highest)
-    return Searched(chosen, labels[0], sums, present, highest, len(passes))
+    return Searched(chosen, labels, sums, present, distances(highest, labels[1:]), len(passes))
 
 
 def _passes(chosen: Candidates, items: int, memory: int) -> list[list[tuple[int, slice]]]:

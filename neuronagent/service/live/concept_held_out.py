@@ -14,17 +14,17 @@ from neuronagent.service.live.concept_candidates import Column, Searched
 from neuronagent.service.live.concept_controls import ORDINARY, Control, ordinary
 from neuronagent.service.live.concept_results import FIRES, SILENT, ConceptRow, ControlScore, Over, verdict
 from neuronagent.service.live.concept_statistics import (
+    FEWEST_DIVISIONS,
     Floats,
-    auroc_of,
+    distances,
+    divisions,
     family_wise,
     grouped_interval,
     held_out_p,
-    permuted_labels,
 )
 from neuronagent.service.live.concept_values import Piece
 from neuronagent.service.live.model import LiveModel
 
-PERMUTATIONS = 2_000
 Values = Callable[[str, Sequence[Piece]], list[Floats]]
 """Runs the texts of the held-out half for pieces; the name of the stage comes first."""
 _Array = NDArray[np.float64]
@@ -32,10 +32,10 @@ _Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """The held-out items: labels and numbers of groups `[n]`, the scores of controls; `run` runs them, and `proceed`
-    raises Interrupted if that is wanted."""
+    """The held-out items: labels, true and permuted `[1 + permutations, n]`, and numbers of groups `[n]`, the scores of
+    controls; `run` runs them, and `proceed` raises Interrupted if that is wanted."""
 
-    labels: NDArray[np.bool_]
+    permuted: NDArray[np.bool_]
     groups: NDArray[np.intp]
     controls: Sequence[Control]
     run: Values
@@ -44,16 +44,17 @@ class HeldOut:
 
 def score(live: LiveModel, half: HeldOut, searched: Searched, best: Sequence[Column], seed: int) -> list[ConceptRow]:
     """A row for each of `best`."""
-    labels, groups = half.labels, half.groups
+    labels, groups = half.permuted[0], half.groups
     others = [_ordinary(live, searched, column) for column in best]
     columns = [*best, *(other for other in others if other is not None)]
     values = _values(half.run, searched, columns)
     sides = np.array([-1.0 if column.total < 0 else 1.0 for column in best])
     scores = np.stack([values[column] for column in best]) * sides[:, None]
-    p = held_out_p(scores, permuted_labels(labels, groups, PERMUTATIONS, seed))
+    p = held_out_p(scores, half.permuted)
     q = benjamini_hochberg(p)
-    totals = np.array([column.total for column in best])
-    chances, aurocs = family_wise(totals, searched.highest), auroc_of(totals, searched.labels)
+    apart = distances(np.array([column.total for column in best]), searched.labels[0])
+    chances = family_wise(apart, searched.highest)
+    searchable, scorable = (divisions(own) >= FEWEST_DIVISIONS for own in (searched.labels, half.permuted))
     rows: list[ConceptRow] = []
     for place, (column, other) in enumerate(zip(best, others, strict=True)):
         half.proceed()
@@ -62,23 +63,24 @@ def score(live: LiveModel, half: HeldOut, searched: Searched, best: Sequence[Col
             side = -1.0 if other.total < 0 else 1.0
             own.append(Control(ORDINARY, side * values[other], str(_neuron(searched, other))))
         found = grouped_interval(scores[place], labels, groups)
+        chance = float(chances[place]) if searchable else None
+        adjusted = float(q[place]) if scorable else None
         beside, strongest, over = _lifts(scores[place], own, labels, groups, seed)
         rows.append(
             ConceptRow(
                 neuron=_neuron(searched, column),
                 combination=COMBINATIONS[column.combination],
                 direction=FIRES if sides[place] > 0 else SILENT,
-                search_auroc=float(aurocs[place]),
-                family_wise_p=float(chances[place]),
+                search_auroc=0.5 + float(apart[place]),
+                family_wise_p=chance,
                 **_of_firing(found, sides[place] > 0),
-                p=float(p[place]),
-                q=float(q[place]),
+                p=float(p[place]) if scorable else None,
+                q=adjusted,
                 controls=beside,
                 strongest=strongest,
                 lift=over,
                 verdict=verdict(
-                    family_wise_p=float(chances[place]), q=float(q[place]), lo=found.lo, controls=beside,
-                    strongest=strongest, lift=over,
+                    family_wise_p=chance, q=adjusted, lo=found.lo, controls=beside, strongest=strongest, lift=over
                 ),
             )
         )  # fmt: skip

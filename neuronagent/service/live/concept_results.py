@@ -13,6 +13,7 @@ LEVEL = 0.05
 """A p above it may be chance."""
 FIRES, SILENT = "fires", "silent"
 CHANCE = "may be chance"
+TOO_FEW = "too few groups for a p"
 NOT_CONFIRMED = "not confirmed on held-out texts"
 ONE_TOKEN = "not better than one token"
 SUPPORTED = "supported"
@@ -21,11 +22,15 @@ _NAMES = {LENGTH: "the length of the text", PLACE: "the token's place", ORDINARY
 
 @dataclass(frozen=True, kw_only=True)
 class Half:
-    """How many items of each label a half has, and how many independent groups."""
+    """How many items of each label a half has, and in how many independent groups. `divisions`: in how many ways the
+    permutations divided the items; with fewer than 20 there is no p. `exact`: whether its p is, else approximate, as
+    groups differ in size and have both labels."""
 
     positive: int
     negative: int
     groups: int
+    divisions: int
+    exact: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +57,8 @@ class ControlScore:
 class ConceptRow:
     """A neuron in a sign combination. Its AUROCs are those of firing: below ½ where it is silent in texts of label 1.
 
-    `search_auroc` and `family_wise_p` are of the search half; all else of the held-out half. `lift` is over the
+    `search_auroc` and `family_wise_p` are of the search half; all else of the held-out half. A p is None where groups
+    can be exchanged in too few ways. `lift` is over the
     strongest of `controls`, whose choice its interval includes.
     """
 
@@ -60,12 +66,12 @@ class ConceptRow:
     combination: SignCombination
     direction: str
     search_auroc: float
-    family_wise_p: float
+    family_wise_p: float | None
     auroc: float
     lo: float
     hi: float
-    p: float
-    q: float
+    p: float | None
+    q: float | None
     controls: tuple[ControlScore, ...]
     strongest: str
     lift: Over
@@ -75,18 +81,20 @@ class ConceptRow:
 @dataclass(frozen=True, kw_only=True)
 class ConceptSearch:
     """`tried` neuron × combination, of `neurons` neurons; `absent` more are in no text of the search half. By chance
-    the best of as many has an AUROC of `chance_median`, and in one of twenty cases more than `chance_95`.
+    the best of as many has an AUROC of `chance_median`, and in one of twenty cases more than `chance_95`
+    (None where groups can be exchanged in too few ways).
 
     `placed`: tokens are labelled, not texts. `doubled`: items left out as they were there already. `labels_hash` is of
-    texts, labels, places and groups. `passes` over the texts of the search half.
+    texts, labels, places and groups. `permutations` that were made: fewer than asked for where hardly any leaves enough
+    items of each label. `passes` over the texts of the search half.
     """
 
     rows: tuple[ConceptRow, ...]
     tried: int
     absent: int
     neurons: int
-    chance_median: float
-    chance_95: float
+    chance_median: float | None
+    chance_95: float | None
     search: Half
     held_out: Half
     placed: bool
@@ -99,11 +107,19 @@ class ConceptSearch:
 
 
 def verdict(
-    *, family_wise_p: float, q: float, lo: float, controls: tuple[ControlScore, ...], strongest: str, lift: Over
+    *,
+    family_wise_p: float | None,
+    q: float | None,
+    lo: float,
+    controls: tuple[ControlScore, ...],
+    strongest: str,
+    lift: Over,
 ) -> str:
     """The first that applies; `lo` is the lower limit of the held-out AUROC in the direction found."""
-    if family_wise_p > LEVEL:
+    if family_wise_p is not None and family_wise_p > LEVEL:
         return CHANCE
+    if family_wise_p is None or q is None:
+        return TOO_FEW
     if q > LEVEL or lo <= 0.5:
         return NOT_CONFIRMED
     beaten_not = [strongest] if lift.lo <= 0 else [control.kind for control in controls if control.lift.lo <= 0]

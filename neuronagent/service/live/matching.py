@@ -14,7 +14,8 @@ Nothing but layer and frequency is matched: not how much the neurons write, whic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +36,10 @@ class Matching:
     """How like the controls are. `share`: of the changed neurons that have one, on average over the draws; `band`: the
     widest distance that was allowed for any of them; differences are those of the shares of tokens, of the worst pair
     and on average; `shift` is the mean share of tokens, control − changed, in the combination that is compared, without
-    one those with gate+: what is left of it where the likes of a neuron are used up. `reason` says why there is no
-    control, or why some neurons have none."""
+    one those with gate+: what is left of it where the likes of a neuron are used up. `overlap`: the share of
+    its neurons that a draw has in common with another, on average: controls that share neurons are nearer to each other
+    than to the changed ones, none of which is a control. `reason` says why there is no control, or why some neurons
+    have none."""
 
     draws: int
     share: float
@@ -44,6 +47,7 @@ class Matching:
     mean_difference: float | None = None
     largest_difference: float | None = None
     shift: float | None = None
+    overlap: float | None = None
     reason: str | None = None
 
 
@@ -79,7 +83,21 @@ def matched(
         for draw in range(draws)
     )
     sets = tuple(drawn for drawn in sets if any(len(own) for own in drawn.values()))
-    return Matched(sets=sets, matching=_told(list(layers.values()), len(sets), limit))
+    matching = replace(_told(list(layers.values()), len(sets), limit), overlap=overlap(sets))
+    return Matched(sets=sets, matching=matching)
+
+
+def overlap(sets: Sequence[Neurons]) -> float | None:
+    """The share of its neurons that a set has in common with another one, on average over pairs; None for one set."""
+    if len(sets) < 2:
+        return None
+    times = [
+        np.unique(np.concatenate(own), return_counts=True)[1]
+        for own in zip(*(drawn.values() for drawn in sets), strict=True)
+    ]
+    counts = np.concatenate(times)
+    pairs = (counts * (counts - 1)).sum() / (len(sets) - 1)  # each ordered pair of sets, for each neuron in both
+    return float(pairs / counts.sum())
 
 
 def described(frequencies: _Array, combination: SignCombination | None) -> _Array:

@@ -138,6 +138,7 @@ class LiveModel:
 
 def open_live(index: Index, model: str | None = None, *, device: str = "auto", dtype: str | None = None) -> LiveModel:
     """`index` with its model loaded: from `model` (a folder or a name on the hub), None for where it was indexed.
+    `dtype` None: float32 on the CPU, where small effects then are exact, elsewhere what it was indexed in.
 
     Raises:
         UsageError: an index of published numbers, which no model belongs to.
@@ -149,4 +150,12 @@ def open_live(index: Index, model: str | None = None, *, device: str = "auto", d
             "this index holds imported numbers: no model belongs to it",
             remedy="index the model itself (neuronagent index MODEL --text SOURCE)",
         )
+    if dtype is None and _on_cpu(device):
+        dtype = "float32"
     return LiveModel(index, indexed_model(index.info, model, device, dtype))
+
+
+def _on_cpu(device: str) -> bool:
+    import torch
+
+    return device == "cpu" or (device == "auto" and not torch.cuda.is_available())

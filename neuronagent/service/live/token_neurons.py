@@ -76,7 +76,7 @@ class TokenValues:
             post=post,
             written=abs(post) * facts.norm_out,
             frequency=facts.frequency.get(c) if c is not None else None,
-            strong=None if tau is None else abs(post) > tau,
+            strong=None if tau is None else abs(post) >= tau,
             **more,
         )
 

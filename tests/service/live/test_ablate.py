@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import shutil
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +113,47 @@ def test_the_means_are_those_of_the_corpus_without_position_0() -> None:
                 assert value == pytest.approx(own.mean(), abs=2e-5)
             else:
                 assert np.isnan(value)
+
+
+def test_tokens_chosen_by_their_change_are_not_called_beyond_their_controls() -> None:
+    found = ablate(live(), TEXT, ["0.0"])
+    for token in found.largest:
+        assert not hasattr(token.change, "beyond")
+        assert token.change.control_min is not None
+        assert token.change.control is not None
+        assert token.change.control_max is not None
+        assert token.change.control_min <= token.change.control <= token.change.control_max
+    assert found.beyond_share_by_chance == 1 / 6
+    assert ablate(live(), TEXT, ["0.0"], controls=0).beyond_share_by_chance is None
+
+
+def test_in_bfloat16_it_is_said_what_rounding_alone_does() -> None:
+    assert ablate(live(), TEXT, ["0.0"], controls=0).rounding is None
+    halved = open_live(live().index, dtype="bfloat16")
+    small = ablate(halved, TEXT, ["0.0"], combination=MINUS_MINUS, controls=0)
+    assert small.rounding is not None
+    assert small.rounding.loss is not None
+    assert 0 < small.rounding.kl_mean < 1e-2
+    assert 0 < small.rounding.loss < 0.1
+    assert small.rounding.told().startswith("rounding in bfloat16 alone makes a KL of ")
+    assert ablate(halved, TEXT, ["0.0"], combination=MINUS_MINUS, controls=0) == small
+    large = ablate(halved, TEXT, ["0.0"], combination=PLUS_PLUS, controls=0)
+    assert large.effect.kl_mean > 10 * small.rounding.kl_mean
+    alone = ablate(halved, "3", ["0.0"], controls=0).rounding
+    assert alone is not None
+    assert alone.loss is None
+
+
+def test_an_index_made_in_bfloat16_is_asked_in_float32_on_the_cpu(tmp_path: Path) -> None:
+    db = tmp_path / "half.db"
+    shutil.copy(world().db, db)
+    with sqlite3.connect(db) as connection:
+        connection.execute("update index_info set value = replace(value, 'float32', 'bfloat16') where key = 'model'")
+    connection.close()
+    with Index(str(db)) as index:
+        assert index.info["model"]["dtype"] == "bfloat16"
+        assert open_live(index, device="cpu").model.dtype == "float32"
+        assert open_live(index, device="cpu", dtype="bfloat16").model.dtype == "bfloat16"
 
 
 def test_several_neurons_are_ablated_together() -> None:

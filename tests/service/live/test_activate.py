@@ -11,6 +11,7 @@ from torch import Tensor
 
 from neuronagent.domain import COMBINATIONS, NeuronId, Quantity
 from neuronagent.errors import NotFoundError, UsageError
+from neuronagent.explain.evidence import threshold
 from neuronagent.service.live.activate import activate, top_neurons
 from tests.known_index import world
 from tests.planted import BOS, DIGITS
@@ -99,7 +100,7 @@ def test_frequency_and_tau_are_those_of_the_index() -> None:
     assert (values.neuron, values.io_class) == ("0.2", str(record.io_class))
     for c in COMBINATIONS:
         assert values.frequency[c.value] == pytest.approx(record.frequency(c))
-        assert values.tau[c.value] == record.combinations[c].tau
+        assert values.tau[c.value] == threshold(record.combinations[c])
 
 
 @pytest.mark.parametrize("combination", [None, "gate+_in-", "--"])
@@ -128,8 +129,8 @@ def test_the_strongest_neurons_of_a_token_are_found_in_order(combination: str | 
         assert c is not None
         assert row.written == pytest.approx(abs(row.post) * record.geometry.norm_out)
         assert row.frequency == pytest.approx(record.frequency(c))
-        tau = record.combinations[c].tau
-        assert row.strong == (None if tau is None else abs(row.post) > tau)
+        tau = threshold(record.combinations[c])
+        assert row.strong == (None if tau is None else abs(row.post) >= tau)
 
 
 def test_the_last_token_is_the_default_and_minus_one() -> None:

@@ -18,8 +18,8 @@ from neuronagent.errors import CorpusError, NotFoundError, UsageError
 from neuronagent.service.live.changes import Neurons, by_layer
 from neuronagent.service.live.class_ablation import class_ablation
 from neuronagent.service.live.class_choice import Texts, class_neurons, corpus_texts, source_texts
-from neuronagent.service.live.class_statistics import MEASURES, changes, rank_p
-from neuronagent.service.live.matching import matched
+from neuronagent.service.live.class_statistics import MEASURES, apart, changes, rank_p
+from neuronagent.service.live.matching import described, draw_partners, matched, overlap
 from neuronagent.service.live.model import open_live
 from tests.known_index import world, write_texts
 from tests.planted import Array
@@ -143,6 +143,91 @@ def test_p_is_uniform_where_the_class_is_a_random_set() -> None:
     p = [rank_p(float(row[0]), row[1:].tolist()) or 0 for row in generator.normal(size=(4000, 10))]
     for level in (0.1, 0.2, 0.5):
         assert np.mean(np.array(p) <= level) == pytest.approx(level, abs=0.03)
+
+
+def null_sets(seed: int, share: float) -> tuple[float, list[float], float]:
+    """A class that is random neurons of a layer of 200 and does what they do together, the same of ten random sets,
+    and the overlap of these."""
+    generator = np.random.default_rng(seed)
+    often = generator.beta(50, 50, 200)
+    effects = generator.normal(size=200)
+    own = np.sort(generator.choice(200, int(share * 200), replace=False))
+    shares = described(np.stack([often, *np.zeros((3, 200))], axis=1), PLUS_PLUS)
+    drawn = draw_partners(shares, own, 10, 0.1, (seed, 0)).partners
+    sets = [partners[partners >= 0] for partners in drawn]
+    together = overlap([{0: each} for each in sets])
+    assert together is not None
+    return float(effects[own].sum()), [float(effects[each].sum()) for each in sets], together
+
+
+@pytest.mark.slow
+def test_p_is_not_small_too_often_where_a_class_is_much_of_its_layer() -> None:
+    raw, corrected = 0, 0
+    for seed in range(150):
+        real, sets, together = null_sets(seed, 0.3)
+        raw += (rank_p(real, sets) or 0) < 0.1
+        corrected += (rank_p(real, apart(sets, together)) or 0) < 0.1
+    assert raw / 150 > 0.2  # as it is without the correction, where 1 / 11 is due
+    assert 0.04 < corrected / 150 < 0.15
+
+
+def test_sets_without_neurons_in_common_are_as_far_apart_as_they_are() -> None:
+    assert apart([1.0, 2.0, 4.0], 0.0) == pytest.approx([1.0, 2.0, 4.0])
+    assert apart([5.0], 0.5) == pytest.approx([5.0])
+    factor = ((3 + 1 / 2) / (1 + 1 / 2)) ** 0.5  # half of their neurons in common
+    assert apart([1.0, 3.0], 0.5) == pytest.approx([2 - factor, 2 + factor])
+    assert apart([], 0.3) == []
+
+
+@pytest.mark.slow
+def test_the_excess_of_a_class_that_does_what_random_sets_do_has_0_in_its_interval() -> None:
+    numbers, covered = np.repeat(np.arange(12), 5), 0
+    before: dict[str, Array] = {name: np.zeros(60) for name in MEASURES}
+    for seed in range(120):
+        real, sets, together = null_sets(seed, 0.05 if seed % 2 else 0.25)
+        noise = np.random.default_rng(seed).normal(size=(11, 12))[:, numbers]
+        after: list[dict[str, Array]] = [
+            dict[str, Array].fromkeys(MEASURES, mean + own) for mean, own in zip((real, *sets), noise, strict=True)
+        ]
+        found = changes(numbers, before, after, seed=0, overlap=together)["kl"]
+        assert found.excess_lo is not None
+        assert found.excess_hi is not None
+        covered += found.excess_lo <= 0 <= found.excess_hi
+    assert covered >= 108
+
+
+def test_the_interval_of_the_excess_holds_how_far_random_sets_lie_apart() -> None:
+    numbers, values = np.repeat(np.arange(12), 5), np.random.default_rng(0).normal(size=12)
+    before: dict[str, Array] = {name: np.zeros(60) for name in MEASURES}
+    after: list[dict[str, Array]] = [
+        dict[str, Array].fromkeys(MEASURES, mean + 1e-3 * values[numbers]) for mean in (0.5, 0.0, 0.6, 1.2)
+    ]
+    found = changes(numbers, before, after, seed=0)["loss"]
+    assert found.excess == pytest.approx(-0.1)
+    assert found.excess_lo is not None
+    assert found.excess_hi is not None
+    half = 4.303 * 0.6 * (4 / 3) ** 0.5  # Student's t, 2 degrees of freedom
+    assert (found.excess_lo, found.excess_hi) == pytest.approx((-0.1 - half, -0.1 + half), rel=1e-2)
+    assert found.p == 1.0
+
+
+def test_one_random_set_has_no_interval_of_the_excess() -> None:
+    found = class_ablation(live(), by_layer([live().neuron_id("1.9")]), texts(), about="x", draws=1).whole
+    assert found.changes["loss"].excess is not None
+    assert found.changes["loss"].excess_lo is None
+
+
+def test_random_sets_that_are_much_alike_give_no_p() -> None:
+    found = class_ablation(live(), {1: np.array([2, 6, 7, 9])}, texts(), about="x", draws=4).whole
+    assert found.matching.share == 1.0
+    assert found.matching.overlap == 1.0
+    loss = found.changes["loss"]
+    assert "two random sets have 100% of their neurons in common" in (found.reason or "")
+    assert loss.excess is not None
+    assert loss.baseline is not None
+    assert loss.p is None
+    assert loss.excess_lo is None
+    assert loss.excess_hi is None
 
 
 def test_the_interval_covers_the_mean_over_texts_that_differ() -> None:

@@ -55,6 +55,8 @@ def test_the_neuron_of_digits_is_found_for_texts_with_a_digit() -> None:
     assert {control.kind for control in row.controls} == {"length", "token", "ordinary neuron"}
     assert row.lift.lo > 0
     assert found.tried + found.absent == 2 * 16 * 4
+    assert found.chance_median is not None
+    assert found.chance_95 is not None
     assert 0.5 < found.chance_median < found.chance_95 < 1
 
 
@@ -178,7 +180,7 @@ def test_one_neuron_among_many_has_the_scores_that_it_has_alone() -> None:
     among = by_column(search_concept(live, items, layers=[0], limit=64))
     for key, row in alone.items():
         assert (row.auroc, row.lo, row.p) == (among[key].auroc, among[key].lo, among[key].p)
-        assert row.family_wise_p <= among[key].family_wise_p
+        assert (row.family_wise_p or 1) <= (among[key].family_wise_p or 0)
 
 
 def test_a_combination_that_never_occurs_leaves_nothing_to_show() -> None:
@@ -246,10 +248,21 @@ def test_of_random_labels_hardly_ever_anything_is_claimed() -> None:
         labels = random.Random(seed).sample([True, False] * 24, 48)
         items = [labelled(text, label) for text, label in zip(texts, labels, strict=True)]
         found = search_concept(known_live(), items, limit=3, permutations=100, seed=seed)
-        low += min(row.family_wise_p for row in found.rows) <= 0.05
+        low += min(row.family_wise_p or 0 for row in found.rows) <= 0.05
         supported += any(row.verdict == "supported" for row in found.rows)
     assert low <= 8
     assert supported <= 1
+
+
+def test_few_groups_give_no_p_and_say_so() -> None:
+    items = [replace(item, group=str(n % 8)) for n, item in enumerate(digit_texts())]
+    found = search_concept(known_live(), items, limit=2)
+    assert (found.search.groups, found.search.divisions, found.search.exact) == (4, 3, True)
+    assert (found.chance_median, found.chance_95) == (None, None)
+    row = found.rows[0]
+    assert (row.auroc, row.family_wise_p, row.p, row.q) == (1.0, None, None, None)
+    assert {row.verdict for row in found.rows} == {"too few groups for a p"}
+    assert json.loads(json.dumps(concept_view(found, {}), allow_nan=False))["rows"][0]["q"] is None
 
 
 # Beside the rest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from collections.abc import Callable, Mapping
 from itertools import product
 
 import numpy as np
@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 from neuronagent.explain.statistics import auroc, auroc_interval, permutation_p
 from neuronagent.service.live import concept_statistics
 from neuronagent.service.live.concept_controls import ordinary
+from neuronagent.service.live.concept_items import LEAST_IN_HALF
 from neuronagent.service.live.concept_statistics import (
-    auroc_of,
+    FEWEST_DIVISIONS,
     centred_ranks,
+    distances,
+    divisions,
+    exchangeable,
     family_wise,
     grouped_interval,
     held_out_p,
@@ -51,12 +55,26 @@ def test_columns_are_ranked_as_a_double_loop_ranks_them(values: NDArray[np.float
     counted = np.array([True, True, False, True, True, False])
     found = rank(values, labels, counted)
     slow = np.array([[auroc(values[own, c], values[~own, c]) for c in range(6)] for own in labels])
-    assert auroc_of(found.sums, labels[0]) == pytest.approx(slow[0], abs=1e-12)
+    assert 0.5 + distances(found.sums, labels[0]) == pytest.approx(slow[0], abs=1e-12)
     assert found.present.tolist() == values.any(axis=0).tolist()
     best = np.abs(slow[1:, counted] - 0.5).max(axis=1)
-    assert auroc_of(found.highest, labels[0]) - 0.5 == pytest.approx(best, abs=1e-12)
+    highest = distances(found.highest, labels[1:])
+    assert highest == pytest.approx(best, abs=1e-12)
     worse = [(1 + int((best >= abs(one - 0.5) - 1e-12).sum())) / 21 for one in slow[0]]
-    assert family_wise(found.sums, found.highest) == pytest.approx(worse)
+    assert family_wise(distances(found.sums, labels[0]), highest) == pytest.approx(worse)
+
+
+def test_labellings_with_other_numbers_of_each_label_are_compared_by_auroc() -> None:
+    generator = np.random.default_rng(4)
+    groups = np.repeat(np.arange(9), [1, 1, 2, 2, 3, 4, 5, 6, 8])
+    labels = permuted_labels(np.isin(groups, [1, 3, 5, 8]), groups, 60, 0)
+    values = rounded(generator.random((32, 5)).round(1).astype(np.float32))
+    found = rank(values, labels, np.ones(5, np.bool_))
+    slow = np.array([[auroc(values[own, c], values[~own, c]) - 0.5 for c in range(5)] for own in labels])
+    highest = distances(found.highest, labels[1:])
+    assert highest == pytest.approx(np.abs(slow[1:]).max(axis=1), abs=1e-12)
+    p = held_out_p(values.T.astype(np.float64), labels)
+    assert p == pytest.approx((1 + (slow[1:] >= slow[0] - 1e-12).sum(axis=0)) / 61)
 
 
 def test_chunks_and_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,13 +104,21 @@ def test_float_noise_and_signs_of_zero_are_ties() -> None:
     assert found == pytest.approx(values, rel=2.0**-12)
 
 
-def test_a_permutation_keeps_the_number_of_labels_and_the_first_row_is_the_truth() -> None:
+def test_permutations_are_those_of_a_seed_and_the_first_row_is_the_truth() -> None:
     labels, groups = np.arange(30) < 11, np.random.default_rng(1).integers(0, 9, 30)
     found = permuted_labels(labels, groups, 100, 3)
     assert np.array_equal(found[0], labels)
-    assert set(found.sum(axis=1).tolist()) == {11}
+    assert set(permuted_labels(labels, np.arange(30) // 3, 100, 3).sum(axis=1).tolist()) == {11}
+    assert LEAST_IN_HALF <= found.sum(axis=1).min() <= found.sum(axis=1).max() <= 30 - LEAST_IN_HALF
     assert np.array_equal(found, permuted_labels(labels, groups, 100, 3))
     assert not np.array_equal(found[1:], permuted_labels(labels, groups, 100, 4)[1:])
+
+
+def test_groups_of_one_size_or_of_one_label_are_exchangeable() -> None:
+    groups = np.array([0, 0, 1, 1, 1, 2])
+    assert exchangeable(groups == 1, groups)
+    assert not exchangeable(np.array([True, False, True, True, True, False]), groups)
+    assert exchangeable(np.arange(6) == 1, np.arange(6) // 2)
 
 
 def test_groups_of_one_label_are_permuted_as_wholes_and_pairs_within() -> None:
@@ -102,6 +128,40 @@ def test_groups_of_one_label_are_permuted_as_wholes_and_pairs_within() -> None:
     pairs = permuted_labels(np.tile([True, False], 6), np.repeat(np.arange(6), 2), 200, 0)
     assert (pairs.reshape(-1, 6, 2).sum(axis=2) == 1).all()
     assert len({tuple(row) for row in pairs}) > 50
+
+
+def test_groups_of_any_size_keep_their_borders() -> None:
+    """Five groups of label 1 stay five groups, whichever they are; so the number of items varies."""
+    groups = np.repeat(np.arange(10), np.arange(1, 11))
+    found = permuted_labels(groups % 2 == 0, groups, 300, 0)
+    first = np.cumsum(np.arange(10))
+    assert np.array_equal(found, found[:, first][:, groups])
+    assert set(found[:, first].sum(axis=1).tolist()) == {5}
+    assert len({tuple(row) for row in found}) > 150
+    assert len(set(found.sum(axis=1).tolist())) > 10
+
+
+def test_a_group_that_takes_the_labels_of_another_size_has_its_share() -> None:
+    groups = np.repeat(np.arange(8), [10, 2, 2, 2, 2, 2, 2, 2])
+    labels = np.r_[np.arange(10) < 5, np.tile([True, False], 7)]
+    found = permuted_labels(labels, groups, 100, 0)
+    assert (found[:, :10].sum(axis=1) == 5).all()
+    assert len({tuple(row[10:]) for row in found}) > 50
+
+
+def test_a_permutation_leaves_enough_of_each_label_or_is_not_made() -> None:
+    """One group of label 1; wherever else than on the large groups it falls, there is too little of it."""
+    groups = np.repeat(np.arange(40), [9, 9, *[1] * 38])
+    found = permuted_labels(groups == 0, groups, 100, 0)
+    assert set(found.sum(axis=1).tolist()) == {9}
+    assert 1 < len(found) < 101
+    assert divisions(found) == 2 < FEWEST_DIVISIONS
+
+
+def test_divisions_are_counted_once_with_their_mirror_images() -> None:
+    whole = permuted_labels(np.arange(20) < 10, np.repeat(np.arange(4), 5), 200, 0)
+    assert divisions(whole) == 3
+    assert divisions(permuted_labels(np.arange(20) < 10, np.arange(20), 200, 0)) > 190
 
 
 def test_every_labelling_is_as_likely() -> None:
@@ -128,9 +188,20 @@ def test_groups_widen_the_interval_as_much_as_fewer_items_would() -> None:
     assert (copies.value, copies.lo, copies.hi) == pytest.approx((few.value, few.lo, few.hi), abs=1e-3)
 
 
+def test_a_large_group_widens_the_interval() -> None:
+    """Of groups with 8, 1 and 1 items (8 + 1 + 1)² / (64 + 1 + 1) = 1.5 count, of 4, 3 and 3 almost three."""
+    scores, labels = np.random.default_rng(5).normal(size=20), np.arange(20) < 10
+    even, uneven = (
+        grouped_interval(scores, labels, np.repeat(np.arange(6), [*sizes, *sizes])) for sizes in ([4, 3, 3], [8, 1, 1])
+    )
+    assert uneven.value == even.value
+    assert uneven.lo < even.lo - 0.02
+    assert uneven.hi > even.hi + 0.02
+
+
 def test_quantiles_of_chance_are_aurocs() -> None:
     labels = np.arange(20) < 8
-    assert quantiles(np.array([0.0, 96.0, 192.0]), labels, (0.0, 0.5, 1.0)) == [0.5, 1.0, 1.5]
+    assert quantiles(distances(np.array([0.0, 48.0, 96.0]), labels), (0.0, 0.5, 1.0)) == [0.5, 0.75, 1.0]
 
 
 def test_the_ordinary_neuron_is_the_middle_one_of_those_of_like_frequency() -> None:
@@ -143,15 +214,38 @@ def test_the_ordinary_neuron_is_the_middle_one_of_those_of_like_frequency() -> N
     assert ordinary(0, frequencies, sums, present) is None
 
 
+SIZES: Mapping[str, Callable[[np.random.Generator], NDArray[np.intp]]] = {
+    "equal": lambda _: np.full(20, 5),
+    "one to nine": lambda generator: generator.integers(1, 10, 20),
+    "heavy": lambda generator: np.clip(generator.pareto(1.0, 30) * 3 + 1, 1, 100).astype(np.intp),
+    "one large": lambda _: np.array([60, *[1] * 30]),
+}
+
+
 @pytest.mark.slow
-def test_the_family_wise_p_is_a_p_also_for_groups() -> None:
-    """Of 400 sets without any effect, whose values hang together within groups, at most 5 % have p ≤ .05."""
-    draw, low = random.Random(0), 0
-    for trial in range(400):
+@pytest.mark.parametrize("mixed", [False, True], ids=["one label", "both labels"])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_p_and_interval_claim_seldom_what_is_not_there(sizes: str, mixed: bool) -> None:
+    """Of 300 sets without any effect, whose values hang together within groups, at most 5 % have a family-wise or
+    held-out p ≤ .05, and 2.5 % an interval above ½: 99.7 % limits of binomials."""
+    low = np.zeros(3, dtype=np.intp)
+    for trial in range(300):
         generator = np.random.default_rng(trial)
-        groups = np.repeat(np.arange(16), 4)
-        values = np.abs(generator.normal(size=(16, 40))[groups] + 0.3 * generator.normal(size=(64, 40)))
-        labels = np.repeat(np.array(draw.sample([True, False] * 8, 16)), 4)
-        found = rank(values.astype(np.float32), permuted_labels(labels, groups, 199, trial), np.ones(40, np.bool_))
-        low += bool(family_wise(found.sums, found.highest).min() <= 0.05)
-    assert low <= 32  # 20 expected; 99.7 % of binomials
+        groups = np.repeat(np.arange(len(own := SIZES[sizes](generator))), own)
+        n, c = len(own), 40
+        labels = (generator.permutation(n) < n // 2)[groups]
+        if mixed:
+            labels = generator.random(len(groups)) < generator.beta(0.4, 0.4, n)[groups]
+        if not LEAST_IN_HALF <= labels.sum() <= len(labels) - LEAST_IN_HALF:
+            continue
+        values = generator.normal(size=(n, c))[groups] + 0.1 * generator.normal(size=(len(groups), c))
+        values = rounded(np.abs(values).astype(np.float32))
+        permuted = permuted_labels(labels, groups, 199, trial)
+        found = rank(values, permuted, np.ones(c, np.bool_))
+        best = family_wise(distances(found.sums, labels), distances(found.highest, permuted[1:])).min()
+        scores = values[:, 0].astype(np.float64)
+        p = held_out_p(scores[None], permuted_labels(labels, groups, 199, trial + 1_000))[0]
+        low += best <= 0.05, p <= 0.05, grouped_interval(scores, labels, groups).lo > 0.5
+    assert low[0] <= 26  # 15 expected
+    assert low[1] <= 26
+    assert low[2] <= 16  # 7.5 expected

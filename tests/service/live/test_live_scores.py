@@ -36,8 +36,8 @@ from tests.service.live.live_world import live
 DIGIT = NeuronId(0, 0)
 PP, PM = COMBINATIONS[0], COMBINATIONS[1]
 WITH_DIGITS = tuple(
-    Pair(fires=f"a bird{digit} in the water{word}", edited=f"a bird see in the water{word}")
-    for digit, word in zip(DIGITS[:8], LOWER, strict=False)
+    Pair(fires=f"a{word}{digit} in the{other}", edited=f"a{word} see in the{other}")
+    for digit, word, other in zip(DIGITS[:8], LOWER, LOWER[8:], strict=False)
 )
 WITH_CAPITALS = tuple(
     Pair(fires=f"a bird{name} in the water{word}", edited=f"a bird see in the water{word}")
@@ -236,7 +236,7 @@ def test_given_sentences_are_for_one_explanation_of_a_person_too(explained: Inde
     (stored,) = [s for s in explained.reader.scores(added.id) if s.score.metric == GENERATION]
     assert (stored.score.value, stored.score.negative_set) == (1.0, GIVEN_EDITS)
     own = next(o for o in explained.explain(DIGIT)["combinations"][PP.value]["others"] if o["explanation"]["author"])
-    assert (own["judge"], own["verdict"]) == (None, "not scored")
+    assert (own["judge"], own["verdict"]) == (None, "not judged")
 
 
 def test_a_text_without_explanations_says_so(index: Index) -> None:

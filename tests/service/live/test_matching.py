@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from neuronagent.domain import NeuronId, SignCombination
 from neuronagent.service.live.changes import by_layer, identifiers
-from neuronagent.service.live.matching import ANY, FIRST_BAND, described, draw_partners, matched
+from neuronagent.service.live.matching import ANY, FIRST_BAND, described, draw_partners, matched, overlap
 from tests.service.live.reference import live
 
 PLUS_PLUS = SignCombination.GATE_POS_IN_POS
@@ -109,6 +109,16 @@ def test_whatever_is_asked_no_changed_neuron_is_a_control(
     assert partners.shape == (draws, len(members))
     assert not set(partners.ravel().tolist()) & chosen
     assert all(np.unique(draw[draw >= 0]).size == (draw >= 0).sum() for draw in partners)
+
+
+def test_the_overlap_is_the_share_that_two_sets_have_in_common_on_average() -> None:
+    generator = np.random.default_rng(5)
+    sets = [{layer: generator.choice(20, 6, replace=False) for layer in (0, 3)} for _ in range(5)]
+    pairs = [(a, b) for n, a in enumerate(sets) for b in sets[:n]]
+    shared = [sum(len(np.intersect1d(a[layer], b[layer])) for layer in (0, 3)) / 12 for a, b in pairs]
+    assert overlap(sets) == pytest.approx(np.mean(shared))
+    assert overlap([sets[0], sets[0]]) == 1.0
+    assert overlap(sets[:1]) is None
 
 
 def test_what_is_said_of_the_controls_is_true_of_them() -> None:

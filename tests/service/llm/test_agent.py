@@ -76,7 +76,7 @@ def claim(tokens: Sequence[str], pairs: Sequence[tuple[str, str]]) -> dict[str, 
 
 
 RIGHT = claim(DIGITS, [(f"{word} 5", f"{word} old") for word in BEFORE])
-WRONG = claim([" apple", " bird"], [("the apple by", f"the {place} by") for place in range(8)])
+WRONG = claim([" apple", " bird"], [(f"{word} apple by", f"{word} {n} by") for n, word in enumerate(BEFORE)])
 
 
 def supposing(rounds: Sequence[Sequence[dict[str, Any]]]) -> Callable[[Body, int], Response | None]:
