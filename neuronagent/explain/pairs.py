@@ -6,16 +6,16 @@ a pair comes out. A pair is left out, and counted as failed, if
 
 - a sentence is empty or longer than `LONGEST` characters,
 - its two sentences have the same words, or more than half of the words differ: that is another sentence, not an edit,
-- it is there twice, or nearly: both its sentences differ from those of an earlier pair by at most one word, digits,
-  punctuation and case aside,
+- it is there twice, or nearly: both its sentences are those of an earlier pair, digits, punctuation and case aside,
 - its firing sentence holds `COPIED` consecutive words of a passage that its writer was shown.
 
-Words are what blanks separate; of a sentence with fewer than four of them the characters are compared, or whether a
-sentence is the same as an earlier one.
+Words are what blanks separate; of a sentence with fewer than four of them the characters are compared.
 """
 
 from __future__ import annotations
 
+import string
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -41,32 +41,28 @@ def problems(pairs: Sequence[Pair], shown: Iterable[str] = ()) -> list[str | Non
     """What is wrong with each pair; None for one that can be used. `shown`: the passages that its writer has seen."""
     runs = {run for passage in shown for run in _runs(passage.split())}
     seen: set[Pair] = set()
-    kept: dict[int, tuple[list[str], list[str]]] = {}
+    kept: dict[tuple[str, str], int] = {}
     found: list[str | None] = []
     for place, pair in enumerate(pairs):
         wrong = "it is there twice" if pair in seen else _problem(pair, runs)
         seen.add(pair)
         if wrong is None:
             own = _plain(pair.fires), _plain(pair.edited)
-            near = (n for n, other in kept.items() if all(map(_nearly, own, other)))
-            wrong = next((f"nearly pair {n + 1} again" for n in near), None)
-            if wrong is None:
-                kept[place] = own
+            earlier = kept.setdefault(own, place)
+            if earlier != place and all(own):  # of digits and marks alone nothing is left to compare
+                wrong = f"nearly pair {earlier + 1} again"
         found.append(wrong)
     return found
 
 
-def _plain(sentence: str) -> list[str]:
-    """The words without case, digits and punctuation; what consists of these alone is no word here."""
-    words = ("".join(filter(str.isalpha, word)).casefold() for word in sentence.split())
-    return [word for word in words if word]
+def _plain(sentence: str) -> str:
+    """The words of a sentence without case, digits and punctuation."""
+    kept = "".join(" " if _is_mark(character) else character for character in sentence)
+    return " ".join(kept.casefold().split())
 
 
-def _nearly(a: list[str], b: list[str]) -> bool:
-    """Whether two sentences differ by a word at most; of few words they have to be the same."""
-    if min(len(a), len(b)) < _FEW_WORDS:
-        return a == b
-    return abs(len(a) - len(b)) <= 1 and distance(a, b) <= 1
+def _is_mark(character: str) -> bool:
+    return character in string.punctuation or unicodedata.category(character)[0] in "NP"
 
 
 def _problem(pair: Pair, runs: set[tuple[str, ...]]) -> str | None:

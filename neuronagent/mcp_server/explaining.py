@@ -72,7 +72,10 @@ class ExplainTools:
         from neuronagent.service.tool_brief import neuron_brief
 
         with self._reading.index(model) as index:
-            return structured(neuron_brief(index, neuron, combination=combination, response_format=response_format))
+            found = neuron_brief(
+                index, neuron, combination=combination, response_format=response_format, submits=self._submits
+            )
+        return structured(found)
 
     def submit_explanation(
         self,
@@ -183,6 +186,12 @@ class ExplainTools:
                 response_format=response_format,
             )
         return structured(found)
+
+    @property
+    def _submits(self) -> bool:
+        """Whether a client has the tool that takes what it writes."""
+        tools = self._options.tools
+        return not self._options.read_only and (not tools or "submit_explanation" in tools)
 
     @cached_property
     def _purse(self) -> Purse | None:

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from neuronagent.domain import NeuronId, SignCombination, clip
 from neuronagent.errors import UsageError
+from neuronagent.mcp_server.instructions import Alternatives, offered
 
 NeuronArgument = Annotated[str, Field(description="layer.index from zero, such as 31.9634")]
 
@@ -49,17 +50,20 @@ class Prompts:
         n = NeuronId.parse(neuron)
         return self._steps(
             f"Find out what neuron {n} does.",
-            f"neuron_overview and neuron_stats of {n}: which combinations matter, by frequency and share of output.",
+            tuple(
+                f"{tools} of {n}: which combinations matter, by frequency and share of output."
+                for tools in ("neuron_overview and neuron_stats", "neuron_stats", "neuron_overview")
+            ),
             "neuron_examples of each combination that matters, response_format detailed: what do the marked tokens "
             "and what follows them have in common? What contrasts one combination with another?",
             "neuron_vocab (out, then gate and in) and neuron_weights: does what it writes fit what it detects?",
             "neuron_explanations: what was said already, and with which verdict.",
-            ("activate_text", "activate_text on sentences that should fire and minimal edits that should not, "
-                              "predictions written down first."),
-            ("neuron_brief", "neuron_brief, then submit_explanation for each combination: it is scored on held-out "
-                             "texts. Report the scores, also where they refute you."),
+            "activate_text on sentences that should fire and minimal edits that should not, predictions written down "
+            "first.",
+            "neuron_brief, then submit_explanation for each combination: it is scored on held-out texts. Report the "
+            "scores, also where they refute you.",
             "Answer per combination: what triggers it, what it writes, how sure you are and why.",
-        )  # fmt: skip
+        )
 
     def audit_explanation(
         self,
@@ -78,11 +82,11 @@ class Prompts:
             "neuron_examples of the other combinations: does the text fit them as well? Then it tells nothing apart.",
             "neuron_vocab of out: are the tokens that it claims to be written among the promoted ones, with the sign "
             "of the combination?",
-            ("activate_text", "activate_text on counterexamples: texts that fit the explanation's words and not its "
-                              "sense, and the other way round."),
-            ("score_explanation", "score_explanation, where something is not scored yet."),
+            "activate_text on counterexamples: texts that fit the explanation's words and not its sense, and the other "
+            "way round.",
+            "score_explanation, where something is not scored yet.",
             "Answer: upheld, too broad, too narrow, or wrong, each with counts.",
-        )  # fmt: skip
+        )
 
     def compare_neurons(self, neuron: NeuronArgument, other: NeuronArgument) -> str:
         """Compare two neurons: weights, activity, examples, explanations."""
@@ -93,7 +97,7 @@ class Prompts:
             f"similar_neurons of {a}: is {b} in one of its lists, and how does the cosine compare with chance?",
             "neuron_weights and neuron_vocab of both: same tokens, same signs, other way round?",
             "neuron_examples of both in the combinations that matter: same triggers, same texts?",
-            ("activate_text", "activate_text with both neurons on the same text."),
+            "activate_text with both neurons on the same text.",
             "Answer in a table: what is the same, what differs, and what only looks the same.",
         )
 
@@ -113,7 +117,7 @@ class Prompts:
             "Keep neurons that several tokens of the concept find and the others do not; count both.",
             "neuron_overview of these, then neuron_examples in the combination that was found: what share of examples "
             "is about the concept?",
-            ("activate_text", "activate_text on sentences with the concept and the same sentences without."),
+            "activate_text on sentences with the concept and the same sentences without.",
             "search_neurons with explanation: what was said about the concept already, with which verdict.",
             "Answer: neurons with combination, what they do with the concept, counts for and against, and how many "
             "neurons were looked at, since the best of many looks good by chance.",
@@ -128,17 +132,16 @@ class Prompts:
             f"Give a tour of layer {n}.",
             f"layer_summary of layer {n}, response_format detailed, and model_info: how does it differ from the model?",
             f"search_neurons with layers [{n}] for each IO class and role that stands out, sorted by what defines it.",
-            "neuron_overview of two or three neurons of each; neuron_examples where the overview is not enough.",
+            (
+                "neuron_overview of two or three neurons of each; neuron_examples where the overview is not enough.",
+                "neuron_overview of two or three neurons of each.",
+            ),
             "similar_neurons of one of them, kind upstream and downstream: where its input comes from and goes.",
-            ("neuron_plot", "neuron_plot of the most telling one."),
+            "neuron_plot of the most telling one.",
             "Answer: what the layer is made of, then the neurons; ordinary ones too, not only extremes.",
         )
 
-    def _steps(self, task: str, *steps: str | tuple[str, str]) -> str:
-        """The task, its steps numbered, and what the answer owes; a pair is a step that needs the tool named first."""
-        kept = [step if isinstance(step, str) else step[1] for step in steps if self._has(step)]
-        numbered = [f"{i}. {step}" for i, step in enumerate(kept, start=1)]
+    def _steps(self, task: str, *steps: str | Alternatives) -> str:
+        """The task, the steps that this server has the tools for, numbered, and what the answer owes."""
+        numbered = [f"{i}. {step}" for i, step in enumerate(offered(steps, self._tools), start=1)]
         return "\n".join([task, "", *numbered, "", OWED])
-
-    def _has(self, step: str | tuple[str, str]) -> bool:
-        return isinstance(step, str) or step[0] in self._tools

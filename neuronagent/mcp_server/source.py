@@ -1,8 +1,8 @@
 """The index that a server reads: opened once, shared by all worker threads, watched for being replaced.
 
 A call gets a view of its own, since `Index` caches what it reads without locks; connections and metadata are shared.
-A file that was replaced by the same index (a copy, a restore) is opened again; one that holds another index is refused,
-because a client that compares numbers must not get those of two models unawares.
+A file that was replaced by the same index (a copy, a restore), or changed in place, is opened again; one that holds
+another index is refused, because a client that compares numbers must not get those of two models unawares.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from neuronagent.domain import NeuronId, NeuronRecord
-from neuronagent.errors import IndexMismatchError, StorageError
+from neuronagent.errors import IndexMismatchError
 from neuronagent.published import IMPORTED
 from neuronagent.service.lookup import Index, Neuron
 from neuronagent.service.untrusted import clean
-from neuronagent.store.engine import is_url
+from neuronagent.store.engine import identity, is_url
 from neuronagent.store.reader import IndexReader
 
 _REMEMBERED = 64  # neurons, of about 100 kB each
@@ -46,7 +46,7 @@ class _Opened:
     reader: IndexReader
     info: dict[str, Any]
     record: Callable[[NeuronId], NeuronRecord]
-    identity: tuple[int, int] | None
+    identity: tuple[int | None, ...] | None
 
 
 class IndexSource:
@@ -65,10 +65,10 @@ class IndexSource:
             NeuronagentError: it cannot be opened, is gone, or is another one than at first.
         """
         opened = self._opened
-        if opened is None or opened.identity != self._identity():
+        if opened is None or opened.identity != identity(self.db):
             with self._lock:
                 opened = self._opened
-                if opened is None or opened.identity != self._identity():
+                if opened is None or opened.identity != identity(self.db):
                     opened = self._opened = self._open(opened)
         return _View(self.db, opened)
 
@@ -76,20 +76,12 @@ class IndexSource:
         if self._opened is not None:
             self._opened.reader.close()
 
-    def _identity(self) -> tuple[int, int] | None:
-        """Which file lies there; None for a database server."""
-        if self._path is None:
-            return None
-        try:
-            found = self._path.stat()
-        except OSError as error:
-            remedy = "put it back where it was; the server looks again at the next call"
-            raise StorageError(f"the index {self._path.name} is not there any more", remedy=remedy) from error
-        return found.st_dev, found.st_ino
-
     def _open(self, before: _Opened | None) -> _Opened:
+        if before is not None:
+            before.reader.close()  # first: connections of one process share what they know of the write-ahead log
         reader = IndexReader.open(self.db)  # says what is wrong with a file better than its identity would
         try:
+            seen = identity(self.db)  # before anything is read that a later change would make wrong
             info = reader.info()
             if info.get("protocol") == IMPORTED:
                 raise IndexMismatchError(
@@ -106,6 +98,4 @@ class IndexSource:
         except BaseException:
             reader.close()
             raise
-        if before is not None:
-            before.reader.close()
-        return _Opened(reader, info, lru_cache(maxsize=_REMEMBERED)(reader.neuron), self._identity())
+        return _Opened(reader, info, lru_cache(maxsize=_REMEMBERED)(reader.neuron), seen)

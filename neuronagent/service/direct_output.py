@@ -21,6 +21,7 @@ from neuronagent.service.scoring import seed_of
 if TYPE_CHECKING:
     from neuronagent.models.weights import ModelWeights
 
+_NO_TEXT = "\ufffd"  # in place of bytes that are none: many ids would read the same
 NO_MODEL = "the model's files are not at hand: their weights say what is promoted"
 
 
@@ -42,11 +43,12 @@ class OutputTokens:
 
     @cached_property
     def ids(self) -> dict[str, int]:
-        """Token ids by their text; of several with one text the first."""
+        """Token ids by their text; of several with one text the first. What is no text on its own is not among them."""
         ids: dict[str, int] = {}
         for number, token in enumerate(self._tokens):
-            if token is not None:
-                ids.setdefault(token.decode("utf-8", errors="replace"), number)
+            text = "" if token is None else token.decode("utf-8", errors="replace")
+            if text and _NO_TEXT not in text:
+                ids.setdefault(text, number)
         return ids
 
     @cached_property

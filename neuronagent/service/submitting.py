@@ -1,11 +1,12 @@
 """Texts that a client's own language model writes about a neuron: checked, measured and stored in one go.
 
-A submission is about one sign combination. It is stored with `source=agent` and an author, takes the place of the same
-author's earlier text only, and the same text again changes nothing, but that it is current again, with its scores, if
-another one had taken its place. What can be measured without a judge (claimed
-output tokens; pairs of sentences) is measured before anything is written, so that text and scores appear together or
-not at all. A text without the neuron's `brief_id` is stored *unsealed*: nobody knows what its writer has seen. It takes the place of no sealed
-text, and the words of a sealed one add nothing to it.
+A submission is about one sign combination. It is stored with `source=agent` and an author, and takes the place of the
+same author's earlier text only. The same text again changes nothing, but that it is current again, with its scores, if
+another one had taken its place. What can be measured without a judge (claimed output tokens; pairs of sentences) is
+measured before anything is written, so that text and scores appear together or not at all.
+
+A text without the neuron's `brief_id` is stored *unsealed*: nobody knows what its writer has seen. It takes the place
+of no sealed text, and the words of a sealed one add nothing to it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from neuronagent.errors import NeuronagentError, UsageError
 from neuronagent.explain import draft_answer
 from neuronagent.explain.draft_answer import LABEL_LENGTH, LABEL_WORDS, TEXT_LENGTH, TOKEN_LENGTH, TOKENS, DraftError
 from neuronagent.explain.evidence import MINIMUM_STRONG
-from neuronagent.explain.pairs import LONGEST, PAIRS, Pair
+from neuronagent.explain.pairs import LONGEST, PAIRS, Pair, problems
 from neuronagent.explain.scorers.generation import GENERATION, GIVEN_EDITS
 from neuronagent.explain.scorers.output import PROMOTED, RANDOM_TOKENS
 from neuronagent.service import tool_brief
@@ -39,7 +40,7 @@ from neuronagent.service.live_scores import (
 from neuronagent.service.lookup import Index
 from neuronagent.service.plain_text import one_line, refuse_hidden
 from neuronagent.store.engine import open_writer
-from neuronagent.store.explanations import Scored, StoredExplanation, StoredScore, add_scored
+from neuronagent.store.explanations import Scored, StoredExplanation, StoredScore, add_scored, make_current
 
 AGENT = "agent"
 _STAYS = "it stays replaced: only with brief_id would it take the place of the sealed text that is current"
@@ -150,34 +151,25 @@ def measure(index: Index, explanation: Explanation, live: Asks | None, done: Seq
         found.missing.append("output: promotes and suppresses are empty")
     if not pairs:
         found.missing.append("generation: positive and negative sentences are missing")
-    wrong: dict[int, str] = {}
-    if pairs:  # said each time, also of pairs that are scored already
-        shown = tool_brief.passages(index.explainer.brief(neuron))
-        wrong |= {place: why for place, why in enumerate(problems(pairs, shown)) if why is not None}
-        if wants_pairs and live is not None:
-            sentences, scorer = Sentences(pairs=pairs, blind=False, shown=shown), LiveScores(index, live)
+    shown = tool_brief.passages(index.explainer.brief(neuron)) if pairs else ()
+    # Said each time, also of pairs that are scored already or cannot be.
+    wrong = {place: why for place, why in enumerate(problems(pairs, shown)) if why is not None}
+    if live is not None:
+        scores = LiveScores(index, live)
+        if wants_output:
+            _try(found, "output", lambda: found.scores.extend(scores.output(neuron, c, promoted, suppressed)))
+        if wants_pairs:
 
             def generate() -> None:
-                generated = scorer.generation(neuron, c, sentences)
+                generated = scores.generation(neuron, c, Sentences(pairs=pairs, blind=False, shown=shown))
                 found.scores.extend(generated.scores)
                 wrong.update(generated.problems)
-    if live is None:
+
+            _try(found, "generation", generate)
+    elif wants_output or wants_pairs:
         wanted = [name for name, wants in (("output", wants_output), ("generation", wants_pairs)) if wants]
-        if wanted:
-            found.missing.append(f"{' and '.join(wanted)}: this server runs no model")
-        return found
-    scores = LiveScores(index, live)
-    if wants_output:
-        _try(found, "output", lambda: found.scores.extend(scores.output(neuron, c, promoted, suppressed)))
-    if wants_pairs:
-
-        def generate() -> None:
-            shown = tool_brief.passages(index.explainer.brief(neuron))
-            generated = scores.generation(neuron, c, Sentences(pairs=pairs, blind=False, shown=shown))
-            found.scores.extend(generated.scores)
-            found.left_out.extend(f"pair {place + 1}: {why}" for place, why in generated.problems.items())
-
-        _try(found, "generation", generate)
+        found.missing.append(f"{' and '.join(wanted)}: this server runs no model")
+    found.left_out.extend(f"pair {place + 1}: {why}" for place, why in sorted(wrong.items()))
     return found
 
 
@@ -246,6 +238,8 @@ def _tokens(what: str, given: Sequence[str], tokens: OutputTokens) -> list[str]:
     if len(given) > TOKENS:
         raise UsageError(f"{what} has {len(given)} tokens", remedy=f"name at most {TOKENS}, the most certain first")
     for token in given:
+        if not token:
+            raise UsageError(f"{what} has an empty token", remedy="name tokens as quoted, or none")
         if len(token) > TOKEN_LENGTH:
             raise UsageError(f"{what} has a token of {len(token):,} characters", remedy=f"allowed: {TOKEN_LENGTH}")
         refuse_hidden(what, token)
@@ -277,16 +271,18 @@ def _pairs(given: Submission) -> list[Pair]:
 def _earlier(
     index: Index, explanation: Explanation, author: str, *, unsealed: bool
 ) -> tuple[int, list[StoredExplanation], StoredExplanation | None]:
-    """How many texts agents have written of this unit, the author's among them, and of these the current one if it says
-    the same."""
+    """How many texts agents have written of this unit, those of the author that are current, and which of the author's
+    says the same: one that is current, else one that was replaced."""
     stored = index.reader.explanations(explanation.neuron, explanation.combination, superseded=True)
     agents = [e for e in stored if e.explanation.source == AGENT]
     own = [e for e in agents if e.author == author]
-    return len(agents), own, next((e for e in own if e.superseded_by is None and _same(e, explanation, unsealed)), None)
+    same = [e for e in own if _same(e, explanation, unsealed)]
+    first = min(same, key=lambda e: (e.superseded_by is not None, e.unsealed, -e.id), default=None)
+    return len(agents), [e for e in own if e.superseded_by is None], first
 
 
 def _same(stored: StoredExplanation, explanation: Explanation, unsealed: bool) -> bool:
-    """Whether `explanation` adds nothing: pairs that were given once need not be given again."""
+    """Whether `explanation` adds nothing: pairs that were given once need not be given again, nor need the brief."""
     was, now = dict(stored.explanation.claims), dict(explanation.claims)
     if "pairs" not in now:
         was.pop("pairs", None)
@@ -294,7 +290,7 @@ def _same(stored: StoredExplanation, explanation: Explanation, unsealed: bool) -
     return (
         was == now
         and (said.text, said.model, said.evidence_hash) == (says.text, says.model, says.evidence_hash)
-        and stored.unsealed == unsealed
+        and (unsealed or not stored.unsealed)
     )
 
 
@@ -305,5 +301,13 @@ def _store(index: Index, explanation: Explanation, author: str, scores: Sequence
     engine = open_writer(index.target)
     try:
         return add_scored(engine, [scored], protocol_version=PROTOCOL)[0]
+    finally:
+        engine.dispose()
+
+
+def _make_current(index: Index, explanation_id: int) -> None:
+    engine = open_writer(index.target)
+    try:
+        make_current(engine, explanation_id)
     finally:
         engine.dispose()

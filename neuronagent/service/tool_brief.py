@@ -49,9 +49,15 @@ def brief_id(fingerprint: str, neuron: NeuronId) -> str:
 
 
 def neuron_brief(
-    index: Index, neuron: str, *, combination: str | None = None, response_format: Format = "concise"
+    index: Index,
+    neuron: str,
+    *,
+    combination: str | None = None,
+    response_format: Format = "concise",
+    submits: bool = True,
 ) -> BriefResult:
-    """What a writer may see of a neuron, or of one combination of it with more examples.
+    """What a writer may see of a neuron, or of one combination of it with more examples; `submits`: whether there is a
+    tool that takes what is written.
 
     Raises:
         UsageError: no neuron's or combination's name, or a combination in which the neuron never is.
@@ -75,7 +81,10 @@ def neuron_brief(
     room = budget(response_format)
 
     def render(size: tuple[int, int, int, int]) -> BriefResult:
-        return _rendered(index, written, rows, size, response_format, room)
+        found = _rendered(index, written, rows, size, response_format)
+        left_out = any(len(own.examples) > size[0] for own in rows)
+        found["note"] = _note(bool(written.asked), left_out, response_format, submits) + QUOTED
+        return found
 
     return fit(render, _SIZES, room)
 
@@ -86,27 +95,23 @@ def _rendered(
     rows: list[CombinationBrief],
     size: tuple[int, int, int, int],
     response_format: Format,
-    room: int,
 ) -> BriefResult:
     examples, contrast, width, tokens = size
-    asked = [c.value for c in written.asked]
-    left_out = any(len(own.examples) > examples for own in rows)
     return BriefResult(
         available=True,
         neuron=str(written.neuron),
         brief_id=brief_id(str(index.info.get("fingerprint")), written.neuron),
         io_class=written.io_class,
         geometry=written.geometry if response_format == "detailed" else (written.geometry or "").rpartition(": ")[2],
-        to_explain=asked,
+        to_explain=[c.value for c in written.asked],
         combinations=[_combination(own, examples, width, tokens) for own in rows],
         contrast=[_example(shown, width, named=True) for shown in written.contrast[:contrast]],
         answer=_FORM if response_format == "detailed" else {"fields": _SHORT_FORM},
         provenance=provenance(index),
-        note=_note(bool(asked), left_out, response_format) + QUOTED,
     )
 
 
-def _note(asked: bool, left_out: bool, response_format: Format) -> str:
+def _note(asked: bool, left_out: bool, response_format: Format, submits: bool) -> str:
     parts = [
         "Examples end at the marked token ⟦⟧, `next` really followed. Explain split only. "
         if response_format == "detailed"
@@ -114,9 +119,9 @@ def _note(asked: bool, left_out: bool, response_format: Format) -> str:
     ]
     if left_out:
         parts.append("More examples: name one combination, response_format=detailed. ")
-    if asked:
+    if asked and submits:
         parts.append("Write one submit_explanation per combination of to_explain, with brief_id. ")
-    else:
+    elif not asked:
         parts.append("Too few examples: there is nothing to explain. ")
     return "".join(parts)
 

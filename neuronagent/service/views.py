@@ -40,8 +40,9 @@ from neuronagent.store.explanations import StoredExplanation, StoredScore
 from neuronagent.store.search import SearchPage, SearchRow
 
 SCHEMA_VERSION = 1
-NOT_SCORED = "not scored"
-"""In place of a verdict, of a text that no judge has read."""
+NOT_SCORED, NOT_JUDGED = "not scored", "not judged"
+"""In place of a verdict: of a text without any score, and of one with measured scores that no judge has read."""
+_NEEDS_JUDGE = "a text needs a judge (neuronagent score --llm NAME)"
 
 
 def model_view(index: Index) -> dict[str, Any]:
@@ -237,16 +238,20 @@ Stored = tuple[StoredExplanation, list[StoredScore]]
 
 def ranked(stored: Sequence[Stored], c: SignCombination, fit: Mapping[str, bool]) -> list[Stored]:
     """The explanations of one combination: those that a fit judge has scored, those that another one has, those that
-    nobody has; what a campaign chose before other texts; the newest scores first."""
+    nobody has; what a campaign chose before other texts; the newest scores first. An unsealed text whose author also
+    has a sealed one comes last."""
+    found = [(e, scores) for e, scores in stored if e.explanation.combination is c]
+    sealed = {(e.explanation.source, e.author) for e, _ in found if not e.unsealed}
 
-    def place(item: Stored) -> tuple[bool, bool, bool, int, int]:
+    def place(item: Stored) -> tuple[bool, bool, bool, bool, int, int]:
         explanation, scores = item
         judge, own = judged(scores, fit)
         unfit = judge_fit(judge, fit) is False
         chosen = any(s.score.metric == CHOSEN for s in own)
-        return judge is None, unfit, not chosen, -max((s.id for s in own), default=0), -explanation.id
+        second = explanation.unsealed and (explanation.explanation.source, explanation.author) in sealed
+        return second, judge is None, unfit, not chosen, -max((s.id for s in own), default=0), -explanation.id
 
-    return sorted(((e, scores) for e, scores in stored if e.explanation.combination is c), key=place)
+    return sorted(found, key=place)
 
 
 def judged(scores: Sequence[StoredScore], fit: Mapping[str, bool]) -> tuple[str | None, list[StoredScore]]:
@@ -302,7 +307,7 @@ def explained_view(
             for name in dict.fromkeys(s.score.judge for s in scores)
             if name not in MEASURED
         },
-        "reason": None if judge else "not scored: a text needs a judge (neuronagent score --llm NAME)",
+        "reason": None if judge else f"{NOT_JUDGED if own else NOT_SCORED}: {_NEEDS_JUDGE}",
     }
 
 
@@ -332,7 +337,7 @@ def verdict_of(
 ) -> str:
     """The verdict on a stored explanation that the scores of one judge give."""
     if all(s.score.judge in MEASURED for s in scores):
-        return NOT_SCORED
+        return NOT_JUDGED if scores else NOT_SCORED
     is_rule = explanation.explanation.source == "rule"
     fits = judge_fit(judged(scores, fit or {})[0], fit or {}) is not False
     return verdict([s.score for s in scores], enough=True, is_rule=is_rule, judge_fit=fits).value

@@ -4,10 +4,15 @@ SQLite files say what they are in their header (`application_id`, so that `file`
 its schema in `alembic_version`. Readers cannot write: SQLite is opened with `mode=ro`, PostgreSQL with read-only
 transactions. A SQLite file in WAL mode needs two helper files beside it, which a read-only folder does not allow; it is
 then opened as `immutable`, which is right because nobody can be writing to it.
+
+Only SQLite may open an index file. Whoever closes a file drops all locks that its process has on it (POSIX), those of
+open connections too; the next program to close the index would then believe to be the last one, and delete its log.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -27,7 +32,7 @@ APPLICATION_ID = 0x4E41474E  # "NAGN"
 BUSY_SECONDS = 10.0
 _PAGE_SIZE = 16384  # rows of 2 kB leave a tenth of SQLite's default page of 4 kB empty
 _BULK_CACHE_KB = 65536
-_SQLITE_MAGIC = b"SQLite format 3\x00"
+_SMALLEST_PAGE = 512  # https://www.sqlite.org/fileformat.html
 _URL_SCHEMES = ("postgresql://", "postgresql+psycopg://")
 
 
@@ -137,6 +142,30 @@ def open_unchecked(target: str | Path) -> Engine:
     return _sqlite(path, lambda: _connect(path, "mode=rw"), writing=True)
 
 
+def identity(target: str | Path) -> tuple[int | None, ...] | None:
+    """What changes when other contents take the place of an index file, whether moved or copied there.
+
+    A commit to the write-ahead log does not change it; writing that back does, and so does deleting its helper files,
+    after which connections that are open are of no use. None for a database server.
+
+    Raises:
+        StorageError: the file is gone.
+    """
+    if is_url(target):
+        return None
+    path = Path(target).expanduser().absolute()
+    try:
+        found = path.stat()
+    except OSError as error:
+        remedy = "put it back where it was; it is looked for again at the next call"
+        raise StorageError(f"the index {path.name} is not there any more", remedy=remedy) from error
+    try:
+        helper = path.with_name(path.name + "-shm").stat().st_ino
+    except OSError:
+        helper = None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, helper
+
+
 def _checked(engine: Engine, target: str | Path) -> Engine:
     try:
         with storage_errors(display_name(target)), engine.connect() as connection:
@@ -188,8 +217,11 @@ def _existing(target: str | Path) -> Path:
     if not path.is_file():
         what = "is a folder, not an index" if path.is_dir() else "does not exist"
         raise NotFoundError(f"{target} {what}", remedy="name an index file, or run `neuronagent index`")
-    with storage_errors(str(target)), path.open("rb") as file:
-        if file.read(len(_SQLITE_MAGIC)) != _SQLITE_MAGIC:
+    with storage_errors(str(target)):
+        if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(errno.EACCES, "may not be read")  # SQLite does not say why it cannot open a file
+        # To SQLite an empty file is a database without tables, one byte too; it refuses everything else itself.
+        if path.stat().st_size < _SMALLEST_PAGE:
             raise NotAnIndexError(f"{target} is no SQLite file", remedy="name one that `neuronagent index` wrote")
     return path
 

@@ -1,8 +1,9 @@
 """Explanations and scores in an index: appended, superseded, never overwritten.
 
 A unit is a neuron in one sign combination. A new explanation supersedes the current one of the same unit, source and
-author, so that a batch never hides what a person wrote; an unsealed one supersedes no sealed one. `test` items may be read once per explanation version: every
-reading of a unit's `test` items is numbered, over all its explanations, and the number is stored with the scores.
+author, so that a batch never hides what a person wrote; an unsealed one supersedes no sealed one. `test` items may be
+read once per explanation version: every reading of a unit's `test` items is numbered, over all its explanations, and
+the number is stored with the scores.
 """
 
 from __future__ import annotations

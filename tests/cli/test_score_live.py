@@ -19,7 +19,8 @@ from tests.servers.reading import reading
 from tests.servers.scripted import Body, Response, Scripted, says
 from tests.service.test_submitting import DIGIT, PP
 
-PAIRS = [{"fires": f"a bird {n} in the water", "edited": "a bird see in the water"} for n in range(8)]
+_PLACES = [f"{one} {{}} in the {two}" for one in ("apple", "bird", "door", "book") for two in ("water", "river")]
+PAIRS = [{"fires": place.format(n), "edited": place.format("see")} for n, place in enumerate(_PLACES)]
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ def test_a_pair_that_differs_in_case_digits_and_punctuation_alone_is_no_other_pa
     [
         [("self.close()", "self_close()"), ("self.check(text)", "self_check(text)")],
         [("and 5", "and old"), ("apple 5", "apple old")],
-        [("He bought seven red apples", "He bought some red apples"), ("He bought seven red pears", "He bought some red pears")],
+        [("He ate six red apples", "He ate some red apples"), ("He ate six red pears", "He ate some red pears")],
         [("1 + 1 = 2", "1 + 1 = 3"), ("7 - 4 = 3", "7 - 4 = 1")],
         [("12 34", "12 35"), ("(7) 9", "(7) 8")],  # nothing is left of them
         [("हिन्दी का", "हिन्दी की"), ("हिन्द का", "हिन्द की")],

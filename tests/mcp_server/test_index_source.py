@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from neuronagent.domain import NeuronId
-from neuronagent.errors import IndexMismatchError
+from neuronagent.errors import IndexMismatchError, NotAnIndexError
 from neuronagent.mcp_server.source import IndexSource
-from neuronagent.service.live.worker import LiveWorker
+from neuronagent.service.live import process
 from neuronagent.store.engine import open_writer
 from tests.known_index import world
 from tests.mcp_server.pipe import Pipe
-from tests.mcp_server.sample import made_index, write_sample
+from tests.mcp_server.sample import write_sample
 
 NEURON = NeuronId(0, 1)
 VISIT = (
@@ -109,27 +111,35 @@ def test_a_server_goes_on_reading_and_writing_when_another_program_has_visited_i
         for neuron in ("0.0", "0.1", "0.2", "0.3"):
             found = pipe.ask("tools/call", submission(neuron))["result"]
             assert not found.get("isError"), found
-            number = found["structuredContent"]["explanation_id"]
+            assert found["structuredContent"]["new"]
             asked = {"name": "neuron_explanations", "arguments": {"neuron": neuron}}
             read = pipe.ask("tools/call", asked)["result"]["structuredContent"]
-            assert str(number) in str(read)
-            assert read.get("available", True)
+            assert (read["available"], read["total"]) == (True, 1)
             visit(db)
         assert pipe.end()[0] == 0
 
 
-@pytest.mark.slow
-def test_the_process_of_the_model_notices_an_index_copied_over_its_own(tmp_path: Path) -> None:
+def test_the_process_of_the_model_keeps_it_while_the_index_is_the_same(tmp_path: Path) -> None:
     db = Path(shutil.copy(world().db, tmp_path / "planted.db"))
-    worker = LiveWorker(str(db), device="cpu")
-    try:
-        first = worker.call("activate", text="not 3 Anna cold", neurons=["0.0"])
-        open_writer(db).dispose()
-        assert worker.call("activate", text="not 3 Anna cold", neurons=["0.0"]) == first
-        shutil.copyfile(write_sample(tmp_path / "other.db"), db)
-        with pytest.raises(Exception, match=r"."):
-            worker.call("activate", text="not 3 Anna cold", neurons=["0.0"])
+    loaded = process._Loaded(process.Load(str(db), None, "cpu"))  # pyright: ignore[reportPrivateUsage]
+    asked = process.Question("activate", {"text": "not 3 Anna cold", "neurons": ["0.0"]})
+    first, live = loaded.ask(asked), loaded.live()
+    open_writer(db).dispose()  # changes the file
+    for _ in range(2):
         shutil.copyfile(world().db, db)
-        assert worker.call("activate", text="not 3 Anna cold", neurons=["0.0"]) == first
-    finally:
-        worker.close()
+        assert loaded.ask(asked) == first
+        assert loaded.live() is live
+        index = live.index
+        assert loaded.live().index is index
+    with closing(sqlite3.connect(shutil.copyfile(world().db, tmp_path / "other.db"))) as connection, connection:
+        connection.execute("UPDATE index_info SET value = '\"another\"' WHERE key = 'fingerprint'")
+    shutil.copyfile(tmp_path / "other.db", db)
+    assert loaded.live().index.info["fingerprint"] == "another"
+    assert loaded.live() is not live
+    db.write_bytes(b"no index any more" * 100)
+    for _ in range(2):
+        with pytest.raises(NotAnIndexError):
+            loaded.ask(asked)
+    shutil.copyfile(world().db, db)
+    assert loaded.ask(asked) == first
+    loaded.live().index.close()

@@ -16,6 +16,7 @@ import pytest
 
 from neuronagent.domain import COMBINATIONS, NeuronId, SignCombination
 from neuronagent.errors import IndexMismatchError, ModelError, NotFoundError, StorageError, UsageError
+from neuronagent.service import views
 from neuronagent.service.direct_output import OutputTokens
 from neuronagent.service.human import add_text, history_view
 from neuronagent.service.live.questions import InProcess
@@ -113,9 +114,8 @@ def test_a_text_without_the_brief_takes_the_place_of_no_sealed_one(index: Index)
     again = submit(index, replace(GOOD, label="figures"), asks(index))
     assert (again.new, again.replaced) == (True, (loose.id,))
     assert [e.id for e in index.reader.explanations(DIGIT, PP)] == [first.id, again.id]
-    explained = index.explain(DIGIT)["combinations"][PP.value]  # though the other one was scored later
-    assert explained["explanation"]["id"] == first.id
-    assert explained["scores"]
+    shown = views.ranked(index.explanations(DIGIT), PP, index.judges_fit)
+    assert [e.id for e, _ in shown] == [first.id, again.id]  # though the other one was scored later
     assert given(index, label="at last").replaced == (first.id, again.id)
 
 

@@ -15,10 +15,9 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from neuronagent.errors import ModelError, NeuronagentError, StorageError
+from neuronagent.errors import ModelError, NeuronagentError
 
 if TYPE_CHECKING:
     from neuronagent.service.live.model import LiveModel
@@ -149,7 +148,7 @@ class _Loaded:
         Raises:
             NeuronagentError: the index or the model is gone, or they do not belong together.
         """
-        if self._live is None or self._identity() != self._seen or self._replaced(self._live):
+        if self._live is None or not self._current(self._live):
             self._open()
         assert self._live is not None
         return self._live
@@ -157,12 +156,15 @@ class _Loaded:
     def _open(self) -> None:
         from neuronagent.service.live.model import open_live
         from neuronagent.service.lookup import Index
+        from neuronagent.store.engine import identity
 
         if self._live is not None:
             self._live.index.close()
             self._live = None
-        seen, index = self._identity(), Index(self._load.target)
+        identity(self._load.target)  # says of a file that is gone what to do about it
+        index = Index(self._load.target)
         try:
+            seen = identity(self._load.target)
             _leave_a_core()
             self._live = open_live(index, self._load.model, device=self._load.device)
         except BaseException:
@@ -170,22 +172,21 @@ class _Loaded:
             raise
         self._seen = seen
 
-    def _identity(self) -> tuple[int, int] | None:
-        """Which file lies there; None for a database server."""
-        from neuronagent.store.engine import is_url
+    def _current(self, live: LiveModel) -> bool:
+        """Whether the index is still that of `live`. A file that changed is opened again, the model kept."""
+        from neuronagent.service.lookup import Index
+        from neuronagent.store.engine import identity
 
-        if is_url(self._load.target):
-            return None
-        path = Path(self._load.target).expanduser()
-        try:
-            found = path.stat()
-        except OSError as error:
-            remedy = "put it back where it was; it is looked for again at the next call"
-            raise StorageError(f"the index {path.name} is not there any more", remedy=remedy) from error
-        return found.st_dev, found.st_ino
-
-    def _replaced(self, live: LiveModel) -> bool:
-        return live.index.reader.info().get("fingerprint") != live.index.info.get("fingerprint")
+        if identity(self._load.target) == self._seen:
+            return live.index.reader.info().get("fingerprint") == live.index.info.get("fingerprint")
+        live.index.close()  # first: connections of one process share what they know of the write-ahead log
+        index = Index(self._load.target)
+        seen = identity(self._load.target)
+        if index.info.get("fingerprint") != live.index.info.get("fingerprint"):
+            index.close()
+            return False
+        live.index, self._seen = index, seen
+        return True
 
 
 def _attempt(what: str, work: Any) -> Answer | Failed:
