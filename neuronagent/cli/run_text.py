@@ -93,9 +93,12 @@ def _ask(
     layers: str | None,
 ) -> Activations | TopNeurons:
     from neuronagent.service.live.activate import activate, top_neurons
+    from neuronagent.service.live.token_neurons import MAX_LIMIT
 
     if neuron:
         return activate(live, text, neurons=neuron)
     named: dict[str, Any] = {} if layers is None else {"layers": parse_layers(layers)}
     limit = TOP if top is None else top
+    if not 1 <= limit <= MAX_LIMIT:
+        raise UsageError(f"--top is {limit}", remedy=f"allowed: 1–{MAX_LIMIT:,}")
     return top_neurons(live, text, position=position, target=target, combination=combination, limit=limit, **named)

@@ -156,8 +156,12 @@ def _serve(options: ServerOptions, http: HttpOptions) -> None:
         needs = "with a token" if http.token else "without a token, for this machine alone"
         say(f"serving {Path(options.db).name} at {url} {needs}; Ctrl-C stops it")
 
+    server = build_server(options)
     try:
-        serve_http(build_server(options), http, ready)
+        try:
+            serve_http(server, http, ready, server.close)
+        finally:
+            server.close()
     except KeyboardInterrupt:
         leave(Interrupted.exit_code)
         raise

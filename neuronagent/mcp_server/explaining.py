@@ -80,7 +80,7 @@ class ExplainTools:
     def submit_explanation(
         self,
         neuron: Neuron,
-        combination: Annotated[str, Field(description="the sign combination it is about, such as gate+_in-")],
+        combination: Annotated[str, Field(description="such as gate+_in-")],
         label: Annotated[Text, Field(description="at most 8 words")],
         trigger: Annotated[Text, Field(description="what it responds to, or what is about to come")],
         ctx: Ctx,

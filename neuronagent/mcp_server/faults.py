@@ -80,4 +80,5 @@ def _field(problem: dict[str, Any]) -> str:
     if problem["type"] == "missing":
         return f"{where} is required"
     given = clip(repr(problem.get("input")), 40)
-    return f"{where}: {clip(problem['msg'], 160)}, not {given}"
+    length = 400 if problem["type"] == "literal_error" else 160  # all values that are allowed
+    return f"{where}: {clip(problem['msg'], length)}, not {given}"

@@ -44,9 +44,15 @@ def build_app(server: MCPServer[Any], http: HttpOptions) -> App:
     return App(manager.run, manager.handle_request, http)
 
 
-def serve_http(server: MCPServer[Any], http: HttpOptions, ready: Callable[[str], None] = lambda url: None) -> None:
+def serve_http(
+    server: MCPServer[Any],
+    http: HttpOptions,
+    ready: Callable[[str], None] = lambda url: None,
+    ending: Callable[[], None] = lambda: None,
+) -> None:
     """Serve until SIGTERM, after which it returns, or SIGINT, which is raised as `KeyboardInterrupt`; requests under
-    way are answered first. `ready` is called with the URL once it can be asked.
+    way are answered first. `ready` is called with the URL once it can be asked, `ending` when those under way have had
+    their first second.
 
     Raises:
         UsageError: the address cannot be listened on.
@@ -57,7 +63,7 @@ def serve_http(server: MCPServer[Any], http: HttpOptions, ready: Callable[[str],
         http = replace(http, port=listening.getsockname()[1])
         host = f"[{http.host}]" if ":" in http.host and not http.host.startswith("[") else http.host
         url = f"http://{host}:{http.port}{http.path}"
-        running = StoppingServer(build_app(server, http), http, lambda: ready(url))
+        running = StoppingServer(build_app(server, http), http, lambda: ready(url), ending)
         before = signal.signal(signal.SIGTERM, _ignore)  # uvicorn raises it again when everything is done
         try:
             with _rare_collections():

@@ -41,7 +41,7 @@ class App:
 
     def __init__(self, running: Running, serve: ASGIApp, http: HttpOptions) -> None:
         self._running, self._serve, self._http = running, serve, http
-        self._access, self._rate = Access(http), Rate(http.rate, http.burst)
+        self._access, self._rate = Access(http), Rate(http.rate, http.saved_up)
         self._slow_body = Refusal(408, f"the body did not arrive within {http.body_seconds:g} seconds")
         self._late = late(http.request_seconds)
         self._health = json.dumps({"ok": True, "version": version("neuronagent")}).encode()

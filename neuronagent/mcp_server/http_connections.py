@@ -2,14 +2,16 @@
 
 uvicorn waits for ever for the first line of a request, so that a client that sends a byte now and then holds a
 connection for nothing, as does one that does not read what it asked for. Here a connection on which no request is under
-way, or no answer is read, is closed after `idle_seconds`. When the process is told to stop, requests under way get
-`stop_seconds`; those that are not done then are answered too.
+way, or no answer is read, is closed after `idle_seconds`; where there are too many, one that has asked nothing makes
+room for the next, so that who holds connections for nothing keeps nobody out. When the process is told to stop,
+requests under way get `stop_seconds`; those that are not done then are answered too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
@@ -24,8 +26,15 @@ if TYPE_CHECKING:
 
     from neuronagent.mcp_server.http_app import App
 
+MODEL_SECONDS = 1.0
+"""What questions to the model get when the server is stopped."""
+
 LAST_SECONDS = 2
 """For taking everything down once all is answered."""
+
+RESERVE = 32
+"""Connections that may be about to send their first head; beyond these the oldest such one goes before one that has
+been answered."""
 
 GATHERED = 16_384
 """Bytes that are sent at once, whatever follows."""
@@ -38,6 +47,16 @@ _FULL = (
 
 def connections(idle_seconds: float, most: int) -> type[asyncio.Protocol]:
     """The kind of connection that uvicorn makes for each client."""
+    unasked: dict[Connection, None] = {}  # have not sent a whole head yet, the oldest first
+    answered: dict[Connection, None] = {}  # and no request under way, the one that waits for longest first
+    reserve = min(RESERVE, most // 8)
+
+    def spare(new: Connection) -> Connection | None:
+        """Which connection makes room for `new`."""
+        old = next((each for each in unasked if each is not new), None)
+        if old is not None and (len(unasked) > reserve + 1 or not answered):
+            return old
+        return next(iter(answered), None)
 
     class Connection(H11Protocol):
         _deadline: asyncio.TimerHandle | None = None
@@ -46,10 +65,21 @@ def connections(idle_seconds: float, most: int) -> type[asyncio.Protocol]:
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self.transport = cast(asyncio.Transport, _Gathering(transport))
-            if len(self.connections) > most:
+            self._watch()
+            if len(self.connections) <= most:
+                return
+            if (other := spare(self)) is not None:
+                other.make_room()
+            else:
                 transport.write(_FULL)
                 transport.close()
-            self._watch()
+                self._stop()
+
+        def make_room(self) -> None:
+            """End it now; it counts no more."""
+            self._stop()
+            self.connections.discard(self)
+            self.transport.abort()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -82,10 +112,17 @@ def connections(idle_seconds: float, most: int) -> type[asyncio.Protocol]:
             cycle: RequestResponseCycle | None = getattr(self, "cycle", None)
             if cycle is not None and not cycle.response_complete:
                 self._stop()
-            elif self._deadline is None and not self.transport.is_closing():
+                return
+            if cycle is None:
+                unasked[self] = None
+            elif self not in answered:
+                answered[self] = None
+            if self._deadline is None and not self.transport.is_closing():
                 self._deadline = self.loop.call_later(idle_seconds, self.transport.close)
 
         def _stop(self) -> None:
+            unasked.pop(self, None)
+            answered.pop(self, None)
             if self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
@@ -111,6 +148,10 @@ class _Gathering:
         self._flush()
         self._transport.close()
 
+    def abort(self) -> None:
+        self._flush()
+        self._transport.abort()
+
     def _flush(self) -> None:
         if self._parts:
             parts, self._parts = self._parts, []
@@ -121,9 +162,13 @@ class _Gathering:
 
 
 class StoppingServer(uvicorn.Server):
-    """A uvicorn server of an `App`; `ready` is called once it answers."""
+    """A uvicorn server of an `App`; `ready` is called once it answers, `ending` soon after it is told to stop, in a
+    thread: it ends what requests may wait for.
+    """
 
-    def __init__(self, app: App, http: HttpOptions, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, app: App, http: HttpOptions, ready: Callable[[], None], ending: Callable[[], None] = lambda: None
+    ) -> None:
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of every line of noise
         super().__init__(
             uvicorn.Config(
@@ -141,7 +186,7 @@ class StoppingServer(uvicorn.Server):
                 timeout_graceful_shutdown=1,
             )
         )
-        self._app, self._stop_seconds, self._ready = app, http.stop_seconds, ready
+        self._app, self._stop_seconds, self._ready, self._ending = app, http.stop_seconds, ready, ending
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -151,6 +196,9 @@ class StoppingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()
+        loop = asyncio.get_running_loop()
+        ending = loop.call_later(MODEL_SECONDS, lambda: threading.Thread(target=self._ending, daemon=True).start())
         await self._app.stop(self._stop_seconds, hurry=lambda: self.force_exit)
+        ending.cancel()
         with suppress(TimeoutError):  # of tools that are still at work; they have been answered for
             await asyncio.wait_for(super().shutdown(sockets), LAST_SECONDS)

@@ -18,6 +18,7 @@ from neuronagent.errors import UsageError
 
 TOKEN_VARIABLE = "NEURONAGENT_TOKEN"
 LEAST_TOKEN = 16
+MOST_SAVED = 2000
 HEALTH = "/health"
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?)(:[0-9]{1,5})?")
@@ -34,7 +35,7 @@ class HttpOptions:
     the head of one, `request_seconds` the time until an answer begins, `stream_seconds` that an answer may go on for if
     it is a stream, `stop_seconds` what requests under way get when the server is stopped. `max_connections` and
     `max_concurrent` count connections and requests under way. `rate` is in requests per second of one client, which may
-    have saved up `burst` of them; 0 is no limit.
+    have saved up `burst` of them (None: what comes in two seconds, at most 2,000); 0 is no limit.
 
     `json_response` and `stateless`: as in the SDK; this server's own tools need neither streams nor sessions.
     """
@@ -54,7 +55,7 @@ class HttpOptions:
     max_connections: int = 512
     max_concurrent: int = 256
     rate: float = 1000.0
-    burst: int = 2000
+    burst: int | None = None
     json_response: bool = True
     stateless: bool = True
 
@@ -85,11 +86,18 @@ class HttpOptions:
 
     def _check_limits(self) -> None:
         limits = ("max_body", "body_seconds", "idle_seconds", "request_seconds", "stream_seconds", "stop_seconds")
-        for name in (*limits, "max_connections", "max_concurrent", "burst"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise UsageError(f"{name} must be positive, not {getattr(self, name)}")
         if not 0 <= self.rate < float("inf"):
             raise UsageError(f"the rate must be requests per second, not {self.rate}", remedy="0 is no limit")
+        for name in (*limits, "max_connections", "max_concurrent", "saved_up"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise UsageError(f"{name} must be positive, not {getattr(self, name)}")
+
+    @property
+    def saved_up(self) -> int:
+        """The requests that a client which has asked nothing for long may send at once."""
+        if self.burst is not None:
+            return self.burst
+        return max(1, int(min(2 * self.rate, MOST_SAVED))) if self.rate else MOST_SAVED
 
     @property
     def hosts(self) -> frozenset[str]:

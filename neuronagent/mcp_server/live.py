@@ -19,9 +19,9 @@ from neuronagent.mcp_server.shared import SharedSource
 from neuronagent.service.live.questions import Asks
 from neuronagent.service.tool_live_results import Ablated, Activated, SteeredResult
 
-LiveText = Annotated[str, Field(min_length=1, max_length=65_536, description="at most 1,024 tokens")]
+LiveText = Annotated[str, Field(min_length=1, max_length=65_536, description="what the model reads")]
 Chosen = Annotated[list[str], Field(min_length=1, max_length=8, description="such as 31.9634")]
-Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="of the random controls")]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class LiveTools:
@@ -82,7 +82,7 @@ class LiveTools:
         neurons: Chosen,
         mode: Literal["zero", "mean"] = "zero",
         combination: Combination = None,
-        controls: Annotated[int, Field(ge=0, le=20, description="draws of random neurons")] = 5,
+        controls: Annotated[int, Field(ge=0, le=20, description="random draws")] = 5,
         seed: Seed = 0,
         response_format: Format = "concise",
         model: Model = None,

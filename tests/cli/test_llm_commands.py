@@ -94,6 +94,7 @@ def no_server_but_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", NOBODY)
 
 
+@pytest.mark.slow
 def test_a_good_judge_passes_its_check_with_a_row_per_concept(checked: Ran) -> None:
     assert checked.code == 0, checked.err
     for concept in ("digits", "capital after a full stop", "`not` shortly before", "dates against prices"):

@@ -87,6 +87,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(cli: Cli, made_db: Path) -> No
     assert "Address already in use" in ran.err
 
 
+@pytest.mark.slow
 def test_over_http_it_serves_the_tools_that_were_asked_for_until_control_c(made_db: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN + "\n")
     command = [sys.executable, "-m", "neuronagent", "serve", "--db", str(made_db), "--http", "--port", "0",

@@ -203,7 +203,7 @@ def test_connections_beyond_the_limit_are_told_so_and_closed() -> None:
         kept = [served.connect() for _ in range(3)]
         for wire in kept:
             wire.send(served.call("wait", seconds=1))
-        _eventually(served, 503)
+        time.sleep(0.3)  # their heads are read
         with served.connect() as more:
             assert more.read().status == 503
             assert more.closed()
@@ -377,6 +377,13 @@ def test_what_a_client_is_sent_as_the_list_of_tools_fits() -> None:
         answer = served.ask(served.post(json.dumps(asked).encode(), **MODERN | {"mcp-method": "tools/list"}))
     assert len(answer.json["result"]["tools"]) == 20
     assert len(answer.body) <= 26_000
+
+
+def test_a_value_that_is_not_allowed_is_answered_with_all_that_are() -> None:
+    with serving(build_server(ServerOptions(db="there-is-no-such.db"))) as served:
+        answer = served.ask(served.call("search_neurons", sort="foo"))
+    said = answer.json["result"]["content"][0]["text"]
+    assert said.endswith("'skew' or 'mass', not 'foo'")
 
 
 def test_another_address_may_be_listened_on_with_token_and_name() -> None:

@@ -97,11 +97,11 @@ def test_sigterm_ends_a_model_that_is_still_being_loaded(index_path: Path) -> No
         assert time.monotonic() < started + 4
         assert not Path(f"/proc/{worker}").exists()
     finally:
-        running.kill()
-        running.communicate()
         if worker is not None:
             with suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGKILL)
+                os.kill(worker, signal.SIGKILL)  # first: it holds stderr open
+        running.kill()
+        running.communicate()
 
 
 def _child(parent: int) -> int:

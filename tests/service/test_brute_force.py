@@ -105,6 +105,7 @@ def test_every_number_of_ten_neurons_is_that_of_brute_force_over_plain_activatio
             oracle.assert_stored(record, brute_force(stories, neuron, record.sign), k=K)
 
 
+@pytest.mark.slow
 def test_the_sign_convention_is_decided_by_the_folded_weights_of_the_file(stories: Stories) -> None:
     weights = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).state_dict()
     with IndexReader.open(stories.db) as reader:

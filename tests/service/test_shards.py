@@ -91,6 +91,7 @@ def test_shards_of_a_trained_model_merge_into_the_single_run(tmp_path: Path) -> 
         assert_same(rows(tmp_path / f"{count}.db"), whole)
 
 
+@pytest.mark.slow
 def test_shards_of_several_folders_merge_in_any_order_into_the_same_bytes(
     world: World, single: Rows, tmp_path: Path
 ) -> None:

@@ -348,5 +348,5 @@ def test_a_folder_that_is_gone_is_never_looked_for_on_the_hub(tmp_path: Path) ->
         info = reader.info()
     assert Path(info["model"]["source"]).is_absolute()
     for lost in ("some/model", str(tmp_path / "gone")):
-        with pytest.raises(ModelError, match="is not at .* any more; say where it is with --model"):
+        with pytest.raises(ModelError, match=r"is not at .* any more; say where it is with --model"):
             indexed_model(info | {"model": info["model"] | {"source": lost}}, None, "cpu")

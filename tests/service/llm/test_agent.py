@@ -111,6 +111,7 @@ def hypotheses(live: LiveModel, c: SignCombination = PP) -> list[StoredHypothesi
     return [h for h in live.index.reader.hypotheses(NEURON) if h.supposed.combination is c]
 
 
+@pytest.mark.slow
 def test_a_refuted_hypothesis_is_kept_and_the_one_that_holds_is_chosen_on_select_and_scored(
     server: Scripted, live: LiveModel
 ) -> None:
