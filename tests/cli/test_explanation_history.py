@@ -70,6 +70,7 @@ def test_a_persons_text_stands_on_the_card_until_it_is_scored_as_something_else_
     assert "neuronagent explanations 0.4" in out
 
 
+@pytest.mark.slow
 def test_a_text_can_be_piped_in(db: Path) -> None:
     add = ["explanations", "add", "0.1", "gate-_in-", "-", "--author", "Ada", "--db", str(db), "--json"]
     command = [sys.executable, "-m", "neuronagent", *add]

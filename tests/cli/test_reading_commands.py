@@ -101,6 +101,7 @@ def test_explain_json_has_every_key_that_programs_rely_on(cli: Cli, planted_db: 
                 assert {"kind", "value", "lift", "lift_lo", "lift_hi"} <= set(control)
 
 
+@pytest.mark.slow
 def test_explain_takes_several_neurons_and_files(cli: Cli, planted_db: Path, tmp_path: Path) -> None:
     listed = tmp_path / "neurons.txt"
     listed.write_text("# mine\n0.1\n\nL0.N2  # another form\n0.1\n")

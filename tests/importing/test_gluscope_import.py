@@ -293,6 +293,7 @@ def test_a_check_finds_a_trace_that_was_tampered_with(site: Path, tmp_path: Path
 STRANGE = ("\x1b[31m", "<script>alert(1)</script>", "\u202eevil", "\x00", "\ud800", "ſ̷̡", "", "日本", "[red]")
 
 
+@pytest.mark.slow
 def test_strange_tokens_come_back_as_they_were_and_cannot_style_a_card(
     site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

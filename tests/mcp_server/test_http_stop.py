@@ -35,6 +35,7 @@ def process(stop_seconds: float) -> Generator[tuple[subprocess.Popen[str], Serve
 
 
 @pytest.mark.parametrize("tool", ["wait", pytest.param("work", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_sigterm_answers_what_is_under_way_and_ends_quietly(tool: str) -> None:
     with (
         process(0.5) as (running, served),

@@ -164,6 +164,7 @@ def test_a_model_spread_over_the_devices_that_there_are_gives_the_same_index(
         build_index(world.options(tmp_path / "other.db", device_map="everywhere"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_last_batch_stops_before_the_database_is_written(
     world: World, single: Rows, tmp_path: Path
 ) -> None:

@@ -210,6 +210,7 @@ def test_without_neighbours_the_index_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("convention", ["normalised", "raw"])
+@pytest.mark.slow
 def test_neighbours_that_were_left_out_are_added_when_they_are_asked_for(tmp_path: Path, convention: str) -> None:
     made, db = planted.build(tmp_path / "model"), tmp_path / "planted.db"
     with build(made.folder, tmp_path / "whole.db", sign_convention=convention, neighbours="on") as whole:

@@ -37,6 +37,7 @@ def test_a_name_without_a_whole_number_of_steps_has_no_step(name: str) -> None:
 
 
 @given(st.permutations([("stage1", 1), ("stage1", 20), ("stage1", 3), ("stage2", 2), ("stage2", 10)]))
+@pytest.mark.slow
 def test_the_order_is_that_of_numbers_within_stages_whatever_the_order_of_names(places: list[tuple[str, int]]) -> None:
     names = [f"{stage}-step{step}-tokens{step}B" for stage, step in places]
     ordered = [places[place] for place in in_training_order(names)]

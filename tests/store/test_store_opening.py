@@ -214,6 +214,7 @@ def test_a_second_writer_waits_and_then_says_that_it_is_locked(
     second.dispose()
 
 
+@pytest.mark.slow
 def test_a_second_writer_to_a_server_says_that_it_is_locked(
     postgresql: str, made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
