@@ -8,6 +8,10 @@
     index.search(io_classes=("depletion",), sort="cos_in_out").rows
     index.to_pandas()
 
+    live = neuronagent.open_live(index)
+    neuronagent.attribute(live, "Please try", " again").neurons
+    neuronagent.ablate(live, "Please try again", ["31.9634"], combination="gate-_in-").compared["loss"]
+
 Reading an index loads no torch. `build_index` (which does) and everything else is imported when first used.
 """
 
@@ -19,6 +23,13 @@ if TYPE_CHECKING:
     from neuronagent.domain import IOClass, NeuronId, SignCombination
     from neuronagent.errors import NeuronagentError
     from neuronagent.service.build import BuildOptions, build_index
+    from neuronagent.service.live.ablate import ablate
+    from neuronagent.service.live.activate import activate, top_neurons
+    from neuronagent.service.live.attribute import attribute
+    from neuronagent.service.live.concept import search_concept
+    from neuronagent.service.live.model import open_live
+    from neuronagent.service.live.steer import steer
+    from neuronagent.service.llm.agent import explore_neurons
     from neuronagent.service.llm.campaign import explain_neurons, score_stored
     from neuronagent.service.llm.options import LLMOptions
     from neuronagent.service.llm.preview import preview
@@ -38,11 +49,19 @@ __all__ = [
     "NeuronagentError",
     "SearchQuery",
     "SignCombination",
+    "ablate",
+    "activate",
+    "attribute",
     "build_index",
     "explain_neurons",
+    "explore_neurons",
     "open",
+    "open_live",
     "preview",
     "score_stored",
+    "search_concept",
+    "steer",
+    "top_neurons",
     "trace",
 ]
 
@@ -57,11 +76,19 @@ _HOMES = {
     "NeuronagentError": ("neuronagent.errors", "NeuronagentError"),
     "SearchQuery": ("neuronagent.store.search", "SearchQuery"),
     "SignCombination": ("neuronagent.domain", "SignCombination"),
+    "ablate": ("neuronagent.service.live.ablate", "ablate"),
+    "activate": ("neuronagent.service.live.activate", "activate"),
+    "attribute": ("neuronagent.service.live.attribute", "attribute"),
     "build_index": ("neuronagent.service.build", "build_index"),
     "explain_neurons": ("neuronagent.service.llm.campaign", "explain_neurons"),
+    "explore_neurons": ("neuronagent.service.llm.agent", "explore_neurons"),
     "open": ("neuronagent.service.lookup", "open_index"),
+    "open_live": ("neuronagent.service.live.model", "open_live"),
     "preview": ("neuronagent.service.llm.preview", "preview"),
     "score_stored": ("neuronagent.service.llm.campaign", "score_stored"),
+    "search_concept": ("neuronagent.service.live.concept", "search_concept"),
+    "steer": ("neuronagent.service.live.steer", "steer"),
+    "top_neurons": ("neuronagent.service.live.activate", "top_neurons"),
     "trace": ("neuronagent.service.tracing", "trace"),
 }
 

@@ -25,7 +25,9 @@ def db(tmp_path: Path) -> Path:
 def test_these_names_are_public_and_no_others() -> None:
     assert neuronagent.__all__ == [
         "BuildOptions", "Example", "IOClass", "Index", "LLMOptions", "Neuron", "NeuronId", "NeuronagentError",
-        "SearchQuery", "SignCombination", "build_index", "explain_neurons", "open", "preview", "score_stored", "trace",
+        "SearchQuery", "SignCombination", "ablate", "activate", "attribute", "build_index", "explain_neurons",
+        "explore_neurons", "open", "open_live", "preview", "score_stored", "search_concept", "steer", "top_neurons",
+        "trace",
     ]  # fmt: skip
 
 
@@ -104,3 +106,15 @@ print([name for name in heavy if name in sys.modules])
 """
     ran = subprocess.run([sys.executable, "-c", code, str(db)], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (ran.returncode, ran.stdout.strip()) == (0, "[]"), ran.stderr
+
+
+def test_a_notebook_can_ask_the_model_what_the_command_line_asks(db: Path) -> None:
+    with neuronagent.open(str(db)) as index:
+        live = neuronagent.open_live(index)
+        text, c = "old bird 3 see", neuronagent.SignCombination.GATE_POS_IN_POS
+        values = neuronagent.activate(live, text, neurons=["0.0"]).neurons[0]
+        assert c.value in values.combinations
+        found = neuronagent.ablate(live, text, ["0.0"], combination=c, controls=1)
+        assert found.compared["loss"].value is not None
+        assert neuronagent.attribute(live, text, " see").target == " see"
+        assert neuronagent.steer(live, text, ["0.0"], mode="add", value=1.0, new_tokens=2).steered.neurons == ("0.0",)
