@@ -175,6 +175,7 @@ def test_search_by_explanation(cli: Cli, planted_db: Path) -> None:
     assert "0.4" in [row["neuron"] for row in found["neurons"]]
 
 
+@pytest.mark.slow
 def test_check_of_a_sound_index_holds_and_counts(cli: Cli, planted_db: Path) -> None:
     ran = cli("check", planted_db)
     assert ran.code == 0, ran.out

@@ -113,6 +113,7 @@ def test_the_source_for_graphics_cards_notices_a_value_that_is_not_finite(
     assert bool(engine[0].flawed)
 
 
+@pytest.mark.slow
 def test_several_threads_record_what_one_does() -> None:
     expected = record("cpu", torch.float32, 500, "silu")
     torch.set_num_threads(3)

@@ -134,6 +134,7 @@ def test_a_head_that_drips_does_not_keep_a_connection_open(served: Served) -> No
     assert time.monotonic() < started + 5
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_its_answers_is_cut_off() -> None:
     with serving(max_connections=1, idle_seconds=0.3) as served, served.connect() as wire:
         request = served.call("echo", text="y" * 400_000)
@@ -152,6 +153,7 @@ def test_a_call_that_takes_too_long_is_answered_with_its_id(served: Served, tool
     assert_alive(served)
 
 
+@pytest.mark.slow
 def test_the_official_client_reads_why_a_call_was_given_up(served: Served) -> None:
     async def talk() -> str:
         async with Client(served.url, mode="legacy") as client:

@@ -131,6 +131,7 @@ def test_a_batch_stores_what_each_neuron_gets_alone(db: Path, whole: tuple[Path,
     assert len(alone) == 8
 
 
+@pytest.mark.slow
 def test_what_is_stored_is_not_computed_again(whole: tuple[Path, BatchReport], tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
     with closing(sqlite3.connect(whole[0])) as there, closing(sqlite3.connect(copy)) as here:

@@ -35,6 +35,7 @@ class Heard(Silent):
         self.done.append(done)
 
 
+@pytest.mark.slow
 def test_only_neurons_with_a_rule_for_each_combination_are_chosen_and_one_of_a_layer(index: Index) -> None:
     chosen = choose(index, Silent())
     assert chosen
