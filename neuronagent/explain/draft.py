@@ -26,7 +26,6 @@ TEMPERATURE = 0.7
 MAX_TOKENS = 3_000
 """Of an answer: four combinations with every text at its longest need fewer."""
 PURPOSE = "draft"
-_ANSWER_SHOWN = 10_000
 _FORM_VERSION = 1
 """Of what this module does with a brief and an answer; raised when that changes."""
 
@@ -46,7 +45,10 @@ def draft(complete: Complete, brief: Brief, k: int = CANDIDATES) -> list[Draft]:
     if not first:
         return []
     found, problems = _read(complete(first), brief.asked)
-    again = {place: _repair(brief, first[place], said, problem) for place, (said, problem) in problems.items()}
+    again = {
+        place: replace(first[place], messages=prompts.again("draft", first[place].messages, said, problem))
+        for place, (said, problem) in problems.items()
+    }
     if again:
         repaired, _ = _read(complete(list(again.values())), brief.asked)
         found |= {place: repaired[turn] for turn, place in enumerate(again) if turn in repaired}
@@ -92,12 +94,6 @@ def _read(
         except DraftError as error:
             problems[place] = completion.text, str(error)
     return found, problems
-
-
-def _repair(brief: Brief, first: Wanted, said: str, problem: str) -> Wanted:
-    again = prompts.render_part("draft", "repair", problem=problem)
-    before = Message(role="assistant", content=said[:_ANSWER_SHOWN] or "(nothing)")
-    return replace(first, messages=[*first.messages, before, Message(role="user", content=again)])
 
 
 @cache

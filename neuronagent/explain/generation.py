@@ -12,15 +12,14 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from neuronagent.explain import prompts
-from neuronagent.explain.draft_answer import plain_line
+from neuronagent.explain.draft_answer import StrictModel, draft_error, plain_line
 from neuronagent.explain.judging import Status
 from neuronagent.explain.llm.chat import read_object
 from neuronagent.explain.llm.completion import Completion, Wanted
 from neuronagent.explain.pairs import LONGEST, PAIRS, Pair
-from neuronagent.explain.prompts import Message
 from neuronagent.explain.quoting import cut, quoted
 
 MAX_TOKENS = 3_000
@@ -36,16 +35,12 @@ class PairsError(ValueError):
     """An answer that holds no pairs; the message says what is wrong, for the model that is asked again."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class _PairAnswer(_Model):
+class _PairAnswer(StrictModel):
     fires: str
     edited: str
 
 
-class _Answer(_Model):
+class _Answer(StrictModel):
     pairs: list[_PairAnswer]
 
 
@@ -59,7 +54,14 @@ def write_pairs(complete: Complete, explanation: str) -> tuple[Pair, ...] | str:
     (said,) = complete([first])
     found = _read(said)
     if isinstance(found, PairsError):
-        (said,) = complete([_repair(first, said.text, str(found))])
+        (said,) = complete(
+            [
+                replace(
+                    first,
+                    messages=prompts.again("generation", first.messages, said.text, str(found), longest=_ANSWER_LENGTH),
+                )
+            ]
+        )
         found = _read(said)
     return f"its answer could not be used: {found}" if isinstance(found, PairsError) else found
 
@@ -95,8 +97,7 @@ def parse_pairs(text: str) -> tuple[Pair, ...]:
     try:
         answer = _Answer.model_validate(value)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise PairsError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"[:200]) from error
+        raise PairsError(str(draft_error(error))) from error
     if len(answer.pairs) != PAIRS:
         raise PairsError(f"{len(answer.pairs)} pairs, not {PAIRS}")
     return tuple(Pair(fires=plain_line(pair.fires), edited=plain_line(pair.edited)) for pair in answer.pairs)
@@ -110,12 +111,6 @@ def _read(said: Completion) -> tuple[Pair, ...] | PairsError | str:
         return parse_pairs(said.text)
     except PairsError as error:
         return error
-
-
-def _repair(first: Wanted, said: str, problem: str) -> Wanted:
-    again = prompts.render_part("generation", "repair", problem=problem)
-    before = Message(role="assistant", content=said[:_ANSWER_LENGTH] or "(nothing)")
-    return replace(first, messages=[*first.messages, before, Message(role="user", content=again)])
 
 
 def _variables(explanation: str) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from math import comb
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ValidationError
@@ -46,10 +45,10 @@ from neuronagent.explain.draft_answer import (
 )
 from neuronagent.explain.llm.chat import read_object
 from neuronagent.explain.llm.completion import Wanted
-from neuronagent.explain.pairs import PAIRS, Pair
-from neuronagent.explain.prompts import Message
+from neuronagent.explain.pairs import LEAST_PAIRS, PAIRS, Pair
+from neuronagent.explain.statistics import sign_test
 
-LEAST_PAIRS, MOST_PROPOSALS = 4, 5
+MOST_PROPOSALS = 5
 LEVEL = 0.05
 """Of the sign test."""
 TEMPERATURE = 0.7
@@ -124,7 +123,7 @@ def outcome(pairs: Sequence[MeasuredPair], *, median: float, tau: float) -> Outc
     run = [pair for pair in pairs if pair.right is not None]
     n, right = len(run), sum(bool(pair.right) for pair in run)
     reach, strong = (sum((pair.fires or 0.0) >= least for pair in run) for least in (median, tau))
-    p = sum(comb(n, k) for k in range(right, n + 1)) / 2**n if n else None
+    p = sign_test(right, n) if n else None
     if n < LEAST_PAIRS or p is None:
         fate = Fate.FAILED
     elif 2 * right <= n or 4 * reach < n:
@@ -213,13 +212,6 @@ def wanted(
         temperature=TEMPERATURE,
         max_tokens=MAX_TOKENS,
     )
-
-
-def repair(first: Wanted, said: str, problem: str) -> list[Message]:
-    """The messages that ask once more, after `said` could not be used."""
-    again = prompts.render_part("agent", "repair", problem=problem)
-    before = Message(role="assistant", content=said[:10_000] or "(nothing)")
-    return [*first.messages, before, Message(role="user", content=again)]
 
 
 def _variables(

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 
 PAIRS = 8
 """Pairs that are asked for."""
+LEAST_PAIRS = 4
+"""Fewer say nothing."""
 LONGEST = 400
 COPIED = 8
 _FEW_WORDS = 4

@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache, lru_cache
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 EXPLANATION_LENGTH = 4_000
+_ANSWER_SHOWN = 10_000
 DIGITS = tuple(string.digits)
 _JUDGING = ("quotations", "detection", "fuzzing", "which", "simulation", "repair")
 _PLACE = "\0"
@@ -100,6 +101,15 @@ def _load(place: Path, name: str) -> Prompt:
 def render_part(name: str, part: str, **variables: Any) -> str:
     """One part of a template, filled in. A variable that the template needs and does not get is an error."""
     return _fill(name, part, variables)
+
+
+def again(
+    name: str, messages: Sequence[Message], said: str, problem: str, *, longest: int = _ANSWER_SHOWN
+) -> list[Message]:
+    """`messages` of a template with the part `repair`, then what was said to them and could not be used (`longest`
+    characters of it), and what is wrong with it."""
+    before = Message(role="assistant", content=said[:longest] or "(nothing)")
+    return [*messages, before, Message(role="user", content=render_part(name, "repair", problem=problem))]
 
 
 def _fill(name: str, part: str, variables: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from neuronagent.domain import Explanation, NeuronId, SignCombination
 from neuronagent.service import imported_views, views
 from neuronagent.service.lookup import Index
 from neuronagent.service.plain_text import one_line
-from neuronagent.store.engine import open_writer
+from neuronagent.store.engine import writing
 from neuronagent.store.explanations import StoredExplanation, add_explanation
 from neuronagent.store.hypotheses import StoredHypothesis
 
@@ -50,11 +50,8 @@ def add_text(index: Index, neuron: NeuronId, combination: SignCombination, text:
     explanation = Explanation(
         neuron=neuron, combination=combination, source=HUMAN, text=said, claims={}, evidence_hash=""
     )
-    engine = open_writer(index.target)
-    try:
+    with writing(index.target) as engine:
         identifier = add_explanation(engine, explanation, author=name, unsealed=True)
-    finally:
-        engine.dispose()
     new = identifier not in before
     return Added(id=identifier, new=new, replaced=tuple(before) if new else ())
 

@@ -24,7 +24,7 @@ from neuronagent.service.direct_output import OutputTokens
 from neuronagent.service.live.questions import Asks
 from neuronagent.service.lookup import Index
 from neuronagent.service.scoring import seed_of
-from neuronagent.store.engine import open_writer
+from neuronagent.store.engine import writing
 from neuronagent.store.explanations import StoredScore, add_scores
 
 if TYPE_CHECKING:
@@ -174,8 +174,5 @@ def store_scores(index: Index, explanation_id: int, scores: Sequence[Score], tau
     Raises:
         StorageError: the index cannot be written.
     """
-    engine = open_writer(index.target)
-    try:
+    with writing(index.target) as engine:
         add_scores(engine, explanation_id, scores, protocol_version=PROTOCOL, tau=tau)
-    finally:
-        engine.dispose()

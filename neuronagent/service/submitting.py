@@ -39,7 +39,7 @@ from neuronagent.service.live_scores import (
 )
 from neuronagent.service.lookup import Index
 from neuronagent.service.plain_text import one_line, refuse_hidden
-from neuronagent.store.engine import open_writer
+from neuronagent.store.engine import writing
 from neuronagent.store.explanations import Scored, StoredExplanation, StoredScore, add_scored, make_current
 
 AGENT = "agent"
@@ -298,16 +298,10 @@ def _store(index: Index, explanation: Explanation, author: str, scores: Sequence
     """Text and scores in one transaction. Two that write the same at once store it once."""
     tau = index.explainer.tau(explanation.neuron, explanation.combination)
     scored = Scored(explanation=explanation, scores=scores, tau=tau, author=author, unsealed=unsealed)
-    engine = open_writer(index.target)
-    try:
+    with writing(index.target) as engine:
         return add_scored(engine, [scored], protocol_version=PROTOCOL)[0]
-    finally:
-        engine.dispose()
 
 
 def _make_current(index: Index, explanation_id: int) -> None:
-    engine = open_writer(index.target)
-    try:
+    with writing(index.target) as engine:
         make_current(engine, explanation_id)
-    finally:
-        engine.dispose()

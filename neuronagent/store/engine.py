@@ -14,8 +14,8 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, inspect, select
@@ -132,6 +132,16 @@ def open_writer(target: str | Path) -> Engine:
         with storage_errors(str(target)), closing(_connect(_existing(target), "mode=rw")) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
     return engine
+
+
+@contextmanager
+def writing(target: str | Path) -> Generator[Engine]:
+    """An engine of `open_writer` for one piece of work."""
+    engine = open_writer(target)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def open_unchecked(target: str | Path) -> Engine:

@@ -17,22 +17,21 @@ sentences that are easier than those of a writer who knows the explanation alone
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuronagent.domain import Score, ScoreControl, Split
+from neuronagent.explain.pairs import LEAST_PAIRS
 from neuronagent.explain.scorers.output import LIVE_JUDGE
 from neuronagent.explain.scorers.rows import Rows
-from neuronagent.explain.statistics import Array, Interval, exact_binomial, mover
+from neuronagent.explain.statistics import Array, Interval, exact_binomial, mover, sign_test
 
 GENERATION, FIRES, LANDS = "generation", "generation_fires", "generation_lands"
 METRICS = (GENERATION, FIRES, LANDS)
 BLIND_EDITS, GIVEN_EDITS = "minimal edits, blind", "minimal edits, given"
 """Pairs of a writer who saw the explanation alone, and of one who may have seen examples."""
-LEAST_PAIRS = 4
 EDITS = "the edits"
 
 
@@ -62,7 +61,7 @@ def generation_score(
     right = _right(own)
     others = {kind: _right(control) for kind, control in controls.items()}
     return [
-        _rate(rows, GENERATION, negative_set, right, others, n_failed, p=_sign_test(int(right.sum()), n)),
+        _rate(rows, GENERATION, negative_set, right, others, n_failed, p=sign_test(int(right.sum()), n)),
         _fires(rows, negative_set, own, controls, n_failed),
         _lands(rows, negative_set, own, controls, n_failed),
     ]
@@ -109,8 +108,3 @@ def _control(kind: str, own: Interval, other: Interval) -> ScoreControl:
     return ScoreControl(
         kind=kind, value=other.value, lift=lift.value, lift_lo=max(-1.0, lift.lo), lift_hi=min(1.0, lift.hi)
     )
-
-
-def _sign_test(right: int, n: int) -> float:
-    """P(X ≥ right) for n tosses of a coin."""
-    return sum(math.comb(n, k) for k in range(right, n + 1)) / 2**n

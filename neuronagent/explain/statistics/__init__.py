@@ -23,7 +23,14 @@ from neuronagent.explain.statistics.correlation import Line, Tokens, fitted_line
 from neuronagent.explain.statistics.lifts import Lift, lift
 from neuronagent.explain.statistics.multiple import benjamini_hochberg
 from neuronagent.explain.statistics.ranking import auroc, auroc_interval, permutation_p
-from neuronagent.explain.statistics.rates import balanced_accuracy, exact_binomial, mean_recall, mover, wilson
+from neuronagent.explain.statistics.rates import (
+    balanced_accuracy,
+    exact_binomial,
+    mean_recall,
+    mover,
+    sign_test,
+    wilson,
+)
 from neuronagent.explain.statistics.resampling import bootstrap_texts
 from neuronagent.explain.statistics.strata import item_weights
 
@@ -50,6 +57,7 @@ __all__ = [
     "pearson",
     "permutation_p",
     "r_squared",
+    "sign_test",
     "weighted_precision_recall",
     "wilson",
 ]

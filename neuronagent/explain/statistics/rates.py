@@ -58,6 +58,11 @@ def wilson_of_rare(successes: float, n: float, level: float = 0.95) -> Interval:
     return Interval(plain.value, lo, min(1.0, hi))
 
 
+def sign_test(right: int, n: int) -> float:
+    """P(X ≥ right) for n tosses of a coin: the one-sided p of `right` pairs out of `n`."""
+    return sum(math.comb(n, k) for k in range(right, n + 1)) / 2**n
+
+
 def exact_binomial(successes: int, n: int, level: float = 0.95) -> Interval:
     """A rate with the exact interval of Clopper and Pearson (1934); it covers at least `level`, usually more.
 

@@ -21,13 +21,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from neuronagent.domain import Explanation, NeuronId, SignCombination, Split, View
 from neuronagent.errors import LLMError
 from neuronagent.explain import hypothesis as hypotheses
-from neuronagent.explain import statistics
+from neuronagent.explain import prompts, statistics
 from neuronagent.explain.brief import Brief, Shown, shown
 from neuronagent.explain.draft_answer import DraftError
 from neuronagent.explain.evidence import Window
@@ -58,7 +59,7 @@ from neuronagent.service.lookup import Index
 from neuronagent.service.progress import Progress, Silent
 from neuronagent.service.scoring import JudgeVoice, Said
 from neuronagent.service.tool_brief import passages
-from neuronagent.store.engine import open_writer
+from neuronagent.store.engine import writing
 from neuronagent.store.explanations import StoredExplanation, add_explanation
 from neuronagent.store.hypotheses import Supposed, predict, settle
 
@@ -126,6 +127,10 @@ class _Unit:
         self._drafter, self._rounds, self._everything = run.drafter, rounds, everything
         self._stored = run.index.explanations(neuron)
 
+    @cached_property
+    def _brief(self) -> Brief:
+        return self._run.units.brief(self._neuron)
+
     def improve(self) -> bool:
         """Whether the agent's text took the place of the one that there was."""
         levels, current = self._levels(), self._current(self._c)
@@ -143,7 +148,7 @@ class _Unit:
         choice = self._run.choices(self._neuron, {self._c: candidates})[self._c]
         if not choice.place:
             return False
-        self._store(ranked[choice.place - 1], choice.values, choice.place)
+        self._store(ranked[choice.place - 1], choice)
         return True
 
     def _levels(self) -> tuple[float, float] | None:
@@ -159,12 +164,12 @@ class _Unit:
 
     def _explore(self, levels: tuple[float, float]) -> list[_Tested]:
         """All hypotheses of all rounds; it ends early with one that held and reads well."""
-        brief, found = self._run.units.brief(self._neuron), list[_Tested]()
+        found: list[_Tested] = []
         before = self._current(self._c, agents=False)
         history = [] if before is None else [self._read(before.text, None)]
         for number in range(self._rounds):
             self._run.progress.start(f"{self._neuron} {self._c.value}: round {number + 1} of {self._rounds}", 0, "")
-            proposals = self._suppose(brief, levels, history)
+            proposals = self._suppose(levels, history)
             tested = [self._test(id_, proposal, levels) for id_, proposal in self._predict(number, proposals)]
             found += tested
             history += [t.tried for t in tested]
@@ -172,23 +177,22 @@ class _Unit:
                 break
         return found
 
-    def _suppose(self, brief: Brief, levels: tuple[float, float], history: Sequence[Tried]) -> list[Proposal]:
+    def _suppose(self, levels: tuple[float, float], history: Sequence[Tried]) -> list[Proposal]:
         """The next hypotheses; none where the language model gives nothing that can be used, even asked again."""
-        first = hypotheses.wanted(brief, self._c, levels, history, PROPOSALS)
-        said = self._drafter.complete([first])[0]
-        try:
-            return hypotheses.parse(said.text) if said.status in (Status.OK, Status.PARSE_ERROR) else []
-        except DraftError as error:
-            again = replace(first, messages=hypotheses.repair(first, said.text, str(error)))
-        said = self._drafter.complete([again])[0]
-        try:
-            return hypotheses.parse(said.text) if said.status in (Status.OK, Status.PARSE_ERROR) else []
-        except DraftError:
-            return []
+        asked = hypotheses.wanted(self._brief, self._c, levels, history, PROPOSALS)
+        for _ in range(2):
+            said = self._drafter.complete([asked])[0]
+            if said.status not in (Status.OK, Status.PARSE_ERROR):
+                break
+            try:
+                return hypotheses.parse(said.text)
+            except DraftError as error:
+                asked = replace(asked, messages=prompts.again("agent", asked.messages, said.text, str(error)))
+        return []
 
     def _predict(self, number: int, proposals: Sequence[Proposal]) -> list[tuple[int, Proposal]]:
         """Store what is predicted before anything is run."""
-        unit = f"{made_from(self._run.units, self._neuron, self._c, self._drafter, self._run.judge, self._run.plan)}"
+        unit = made_from(self._run.units, self._neuron, self._c, self._drafter, self._run.judge, self._run.plan)
         key = hashlib.sha256(f"{unit} {hypotheses.agent_prompt_version()}".encode()).hexdigest()
         supposed = [
             Supposed(
@@ -205,26 +209,20 @@ class _Unit:
             )
             for proposal in proposals
         ]
-        engine = open_writer(self._run.index.target)
-        try:
+        with writing(self._run.index.target) as engine:
             return list(zip(predict(engine, supposed), proposals, strict=True))
-        finally:
-            engine.dispose()
 
     def _test(self, identifier: int, proposal: Proposal, levels: tuple[float, float]) -> _Tested:
         """Run the pairs, decide, and store the outcome."""
         found = hypotheses.outcome(self._measured(proposal), median=levels[0], tau=levels[1])
         tried = self._read(proposal.claims.text, found)
-        engine = open_writer(self._run.index.target)
-        try:
+        with writing(self._run.index.target) as engine:
             settle(engine, identifier, found.fate.value, found.to_json() | {"auroc_on_explain": tried.auroc})
-        finally:
-            engine.dispose()
         return _Tested(id=identifier, proposal=proposal, outcome=found, tried=tried)
 
     def _measured(self, proposal: Proposal) -> list[MeasuredPair]:
         """What the model does with each pair; what is no pair by its words alone is not run."""
-        wrong = problems(proposal.pairs, passages(self._run.units.brief(self._neuron)))
+        wrong = problems(proposal.pairs, passages(self._brief))
         texts = [text for pair in proposal.pairs for text in (pair.fires, pair.edited)]
         run = strengths(self._live, self._neuron, texts)
         return [
@@ -266,7 +264,7 @@ class _Unit:
         worst = np.argsort(-wrong, kind="stable")[:_SHOWN]
         return tuple(shown(windows[i], self._run.units.shapes, strong=strong) for i in worst if wrong[i] > 0.5)
 
-    def _store(self, tested: _Tested, values: Sequence[float | None], place: int) -> None:
+    def _store(self, tested: _Tested, choice: Choice) -> None:
         """Store the agent's text with its scores on `test`, the other combinations' texts among the controls."""
         run, c, claims = self._run, self._c, tested.proposal.claims
         said = {d: text for d in _explained(run, self._neuron) if (text := self._current(d)) is not None}
@@ -275,7 +273,7 @@ class _Unit:
         run.progress.start(f"{self._neuron} {c.value}: scoring", 0, "answers")
         scores = list(judged(run.units, self._neuron, said, run.judge, run.plan, only=(c,), told=run.told)[c])
         scores += DirectOutput(run.index).scores(self._neuron, c, claims.promotes, claims.suppresses)
-        scores.append(run.mark(self._neuron, c, _choice(values, place), self._drafter))
+        scores.append(run.mark(self._neuron, c, choice, self._drafter))
         stored = Explanation(
             neuron=self._neuron,
             combination=c,
@@ -284,24 +282,17 @@ class _Unit:
             claims={
                 **claims.to_json(),
                 "hypothesis": tested.id,
-                "candidates_on_select": list(values),
-                "chosen": place,
+                "candidates_on_select": list(choice.values),
+                "chosen": choice.place,
             },
             evidence_hash=made_from(run.units, self._neuron, c, self._drafter, run.judge, run.plan),
             prompt_version=hypotheses.agent_prompt_version(),
             model=self._drafter.model,
         )
-        engine = open_writer(run.index.target)
-        try:
+        with writing(run.index.target) as engine:
             identifier = add_explanation(engine, stored, server=self._drafter.server)
-        finally:
-            engine.dispose()
         if not is_judged(run.index.reader.scores(identifier), run.judge, protocol):
             run.add(identifier, self._neuron, c, scores, protocol)
-
-
-def _choice(values: Sequence[float | None], place: int) -> Choice:
-    return Choice(place=place, values=tuple(values))
 
 
 def _rank(tested: _Tested) -> tuple[bool, float, int]:

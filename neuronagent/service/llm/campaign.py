@@ -26,7 +26,7 @@ from neuronagent.service.llm.options import LLMOptions
 from neuronagent.service.lookup import Index
 from neuronagent.service.progress import Progress, Silent
 from neuronagent.service.scoring import CHOSEN, Plan, Said, rule_words
-from neuronagent.store.engine import open_writer
+from neuronagent.store.engine import writing
 from neuronagent.store.explanations import StoredExplanation, StoredScore, add_explanation, add_scores
 
 PROTOCOL = "judged-v1"
@@ -299,20 +299,14 @@ class Run:
             prompt_version=drafter.version,
             model=drafter.model,
         )
-        engine = open_writer(self.index.target)
-        try:
+        with writing(self.index.target) as engine:
             return add_explanation(engine, stored, server=drafter.server)
-        finally:
-            engine.dispose()
 
     def add(
         self, identifier: int, neuron: NeuronId, c: SignCombination, scores: Sequence[Score], protocol: str
     ) -> None:
-        engine = open_writer(self.index.target)
-        try:
+        with writing(self.index.target) as engine:
             add_scores(engine, identifier, scores, protocol_version=protocol, tau=self.units.tau(neuron, c))
-        finally:
-            engine.dispose()
 
 
 def is_done(index: Index, neuron: NeuronId, connection: Connection, plan: Plan) -> bool:

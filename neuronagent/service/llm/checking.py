@@ -9,7 +9,7 @@ from neuronagent.service.llm.connect import RunJudge, connected
 from neuronagent.service.llm.options import LLMOptions
 from neuronagent.service.lookup import Index
 from neuronagent.service.progress import Progress
-from neuronagent.store.engine import open_writer
+from neuronagent.store.engine import writing
 from neuronagent.store.judge_checks import CheckedJudge, add_check
 
 
@@ -35,8 +35,7 @@ def run_check(index: Index | None, judge: RunJudge, progress: Progress) -> Judge
     progress.start("checking the judge", 0, "answers")
     found = check_judge(judge, told=lambda done, _of: progress.advance(done))
     if index is not None:
-        engine = open_writer(index.target)
-        try:
+        with writing(index.target) as engine:
             add_check(
                 engine,
                 CheckedJudge(
@@ -49,8 +48,6 @@ def run_check(index: Index | None, judge: RunJudge, progress: Progress) -> Judge
                     details=found.to_json(),
                 ),
             )
-        finally:
-            engine.dispose()
     return found
 
 
