@@ -78,7 +78,8 @@ def test_decisions_about_one_explanation_share_calls_and_are_kept_one_by_one() -
         judge.ask([detection(n) for n in range(20)])
         assert sorted(len(body["questions"]) for body in server.bodies) == [4, 16]
         judge.ask([detection(n) for n in range(25)])
-        assert [len(body["questions"]) for body in server.bodies] == [16, 4, 5]
+        # The first two calls ran side by side, so either may have arrived first.
+        assert [len(body["questions"]) for body in server.bodies[2:]] == [5]
 
 
 def test_a_long_passage_is_simulated_in_calls_that_a_server_takes() -> None:
