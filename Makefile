@@ -1,6 +1,7 @@
 # make demo    index the standard library with the model that ships, and read what a few of its neurons do
 # make test    everything that CI runs on the code: format, lint, types, layers, tests
 # make test-slow  tests that take longer: kills, real servers, the README's commands, coverage of intervals, Ray
+# make browser  the pages in a real Chromium (Debian's package, or NEURONAGENT_CHROMIUM), light and dark, wide and narrow
 # make conformance  the protocol's official suite and Inspector, from npm, against the MCP server; needs Node
 # make bench   measure speed and memory; prints tables, asserts nothing
 # make bench-llm LLM=name [JUDGE=name]  explain published neurons with a language model (OPENAI_BASE_URL, OPENAI_API_KEY)
@@ -11,7 +12,7 @@ BIN    := $(VENV)/bin
 # Waiting threads sleep instead of spinning: on a machine that is shared, spinning makes everything slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test format lint types layers unit test-slow conformance bench bench-llm clean
+.PHONY: setup demo test format lint types layers unit test-slow browser conformance bench bench-llm clean
 
 setup: $(VENV)/.installed
 
@@ -42,11 +43,14 @@ layers: setup
 	$(BIN)/lint-imports --no-cache
 
 unit: setup
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not browser"
 
 test-slow: setup
-	$(BIN)/python -m pytest -n 2 -m "slow and not ray"
+	$(BIN)/python -m pytest -n 2 -m "slow and not ray and not browser"
 	$(BIN)/python -m pytest -m ray
+
+browser: setup
+	$(BIN)/python -m tests.browser
 
 conformance: setup
 	$(BIN)/python -m tests.conformance

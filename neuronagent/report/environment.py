@@ -1,0 +1,68 @@
+"""The templates: Jinja2 with autoescape everywhere, and a policy that lets a page load nothing.
+
+A page holds its style and its script itself. Its content security policy allows these scripts by their hashes,
+styles within the page, and no request: even if something of a corpus ever came through as markup, it could
+neither run nor call anybody.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+_FOLDER = Path(__file__).with_name("templates")
+
+
+@cache
+def environment() -> Environment:
+    """The environment of all templates; modules that draw pages add their filters to it."""
+    made = Environment(
+        loader=FileSystemLoader(_FOLDER, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.globals["asset"] = asset
+    return made
+
+
+def render(template: str, **values: Any) -> str:
+    """The page that `template` makes of `values`."""
+    return environment().get_template(template).render(**values)
+
+
+@cache
+def asset(name: str) -> Markup:
+    """A style sheet or script of the package, to stand within its element as it is."""
+    return Markup((_FOLDER / name).read_text(encoding="utf-8"))
+
+
+def policy(scripts: Sequence[str] = (), *, connect: bool = False) -> str:
+    """A content security policy for a page with these scripts in it, as they stand between the tags; its own style
+    sheet and style attributes (bars and colours need them) are allowed. `connect`: the page's own server may be asked.
+    """
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "style-src 'unsafe-inline'",
+            f"script-src {' '.join(map(_hash, scripts))}" if scripts else "script-src 'none'",
+            "img-src data:",
+            "connect-src 'self'" if connect else "connect-src 'none'",
+            "form-action 'self'" if connect else "form-action 'none'",
+            "base-uri 'none'",
+        )
+    )
+
+
+def _hash(script: str) -> str:
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

@@ -1,0 +1,21 @@
+"""`python -m tests.browser [pytest's arguments]`: all tests that need a browser; exit code 2 where there is none."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.browser.chromium import executable
+
+
+def main(arguments: list[str]) -> int:
+    """pytest's exit code, 2 if nothing could be run."""
+    if executable() is None:
+        sys.stderr.write("the pages were not opened: there is no Chromium (apt-get install chromium)\n")
+        return 2
+    return int(pytest.main(["-n", "2", "-m", "browser", *(arguments or ["tests"])]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
