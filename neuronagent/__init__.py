@@ -7,6 +7,7 @@
     index.explain("31.9634")["combinations"]["gate-_in-"]["verdict"]
     index.search(io_classes=("depletion",), sort="cos_in_out").rows
     index.to_pandas()
+    neuronagent.write_report(index, "pages", ["31.9634"])
 
     live = neuronagent.open_live(index)
     neuronagent.attribute(live, "Please try", " again").neurons
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from neuronagent.service.llm.preview import preview
     from neuronagent.service.lookup import Example, Index, Neuron
     from neuronagent.service.lookup import open_index as open
+    from neuronagent.service.reporting.page_options import PageOptions
+    from neuronagent.service.reporting.site import write_report
     from neuronagent.service.tracing import trace
     from neuronagent.store.search import SearchQuery
 
@@ -47,6 +50,7 @@ __all__ = [
     "Neuron",
     "NeuronId",
     "NeuronagentError",
+    "PageOptions",
     "SearchQuery",
     "SignCombination",
     "ablate",
@@ -63,6 +67,7 @@ __all__ = [
     "steer",
     "top_neurons",
     "trace",
+    "write_report",
 ]
 
 _HOMES = {
@@ -74,6 +79,7 @@ _HOMES = {
     "Neuron": ("neuronagent.service.lookup", "Neuron"),
     "NeuronId": ("neuronagent.domain", "NeuronId"),
     "NeuronagentError": ("neuronagent.errors", "NeuronagentError"),
+    "PageOptions": ("neuronagent.service.reporting.page_options", "PageOptions"),
     "SearchQuery": ("neuronagent.store.search", "SearchQuery"),
     "SignCombination": ("neuronagent.domain", "SignCombination"),
     "ablate": ("neuronagent.service.live.ablate", "ablate"),
@@ -90,6 +96,7 @@ _HOMES = {
     "steer": ("neuronagent.service.live.steer", "steer"),
     "top_neurons": ("neuronagent.service.live.activate", "top_neurons"),
     "trace": ("neuronagent.service.tracing", "trace"),
+    "write_report": ("neuronagent.service.reporting.site", "write_report"),
 }
 
 

@@ -25,9 +25,9 @@ def db(tmp_path: Path) -> Path:
 def test_these_names_are_public_and_no_others() -> None:
     assert neuronagent.__all__ == [
         "BuildOptions", "Example", "IOClass", "Index", "LLMOptions", "Neuron", "NeuronId", "NeuronagentError",
-        "SearchQuery", "SignCombination", "ablate", "activate", "attribute", "build_index", "explain_neurons",
-        "explore_neurons", "open", "open_live", "preview", "score_stored", "search_concept", "steer", "top_neurons",
-        "trace",
+        "PageOptions", "SearchQuery", "SignCombination", "ablate", "activate", "attribute", "build_index",
+        "explain_neurons", "explore_neurons", "open", "open_live", "preview", "score_stored", "search_concept",
+        "steer", "top_neurons", "trace", "write_report",
     ]  # fmt: skip
 
 

@@ -7,7 +7,6 @@ cannot style a card.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from neuronagent.cli import text
@@ -38,12 +37,7 @@ def heading(console: Console, model: View, neuron: str, io_class: str, sentence:
 
 def model_name(model: View) -> str:
     """The model's name; of a folder the last part."""
-    return short(str(model["name"]))
-
-
-def short(name: str) -> str:
-    """The last part of a local path; any other name whole."""
-    return text.visible(PurePath(name).name if name.startswith(("/", ".", "~")) else name)
+    return text.short(str(model["name"]))
 
 
 def plain_table(columns: Sequence[tuple[str, str]]) -> Table:
@@ -62,11 +56,6 @@ def cells(*values: str) -> tuple[Text, ...]:
     from rich.text import Text
 
     return tuple(Text(value, style="" if place else "bold") for place, value in enumerate(values))
-
-
-def writes(view: View, count: int = 2, join: str = " ") -> str:
-    """What a combination promotes, the sign applied already: its strongest tokens."""
-    return join.join(text.quoted(str(t)) for t in view["writes"][:count]) or "–"
 
 
 def examples(
@@ -111,7 +100,7 @@ def provenance(console: Console, model: View, *more: str) -> None:
     revision = f"@{str(model['revision'])[:12]}" if model["revision"] else ""
     parts = (
         f"{model_name(model)}{revision}",
-        f"{model['tokens']:,} tokens of {short(str(model['corpus']))}" if model["corpus"] else "weights alone",
+        f"{model['tokens']:,} tokens of {text.short(str(model['corpus']))}" if model["corpus"] else "weights alone",
         f"signs {model['sign_convention']}",
         f"index {model['fingerprint']}",
         *more,

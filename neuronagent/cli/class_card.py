@@ -28,7 +28,7 @@ def print_class(out: Console, found: ClassAblation, model: dict[str, Any]) -> No
     what += f" at tokens in {text.name(SignCombination(found.combination))}" if found.combination else ""
     out.print(line.append(what, style="default not bold"))
     split = f", split {found.split}" if found.split else ""
-    out.print(Text(f"{found.predictions:,} predictions in {found.texts:,} texts of {card.short(found.source)}{split}."))
+    out.print(Text(f"{found.predictions:,} predictions in {found.texts:,} texts of {text.short(found.source)}{split}."))
     out.print()
     out.print(_table(whole))
     out.print(

@@ -57,7 +57,7 @@ def command(
     from neuronagent.service.evolution import evolution_view, read_evolution
 
     if plot:
-        from neuronagent.service.evolution_plot import check_plot
+        from neuronagent.report.figures.saving import check_plot
 
         check_plot(plot)
     evolution = read_evolution(indexes, [name.strip() for name in order.split(",") if name.strip()])

@@ -192,7 +192,7 @@ def _byline(explanation: View) -> Any:
     """Who, when, and what came of it."""
     from rich.text import Text
 
-    from neuronagent.cli.explain_card import writer
+    from neuronagent.service.saying import writer
 
     line = Text(f"{explanation['id']:<3} ", style="dim")
     line.append(writer(explanation), style="bold")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from neuronagent.cli import card, explain_card, scores_card, text
+from neuronagent.cli import card, scores_card, text
 from neuronagent.domain import QUANTITIES, Quantity, SignCombination
+from neuronagent.service.saying import said_by
+from neuronagent.service.score_choice import VS_WEAK
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,11 +40,11 @@ def print_explanation(out: Console, view: View, shown: View, limit: int, db: str
         out.print(Text(text.label(str(view["summary"]))))
         out.print()
     for name, own in view["combinations"].items():
-        said = explain_card.said_by(own) if own["explanation"] else f"{own['verdict']}: {own['reason']}"
+        said = said_by(own) if own["explanation"] else f"{own['verdict']}: {own['reason']}"
         table.add_row(*card.cells(text.name(SignCombination(name)), text.percent(own["frequency"]), said))
     out.print(table)
     out.print()
-    scores_card.how_sure(out, view["combinations"], against="vs weak, same texts")
+    scores_card.how_sure(out, view["combinations"], against=VS_WEAK)
     out.print()
     out.print(scores_card.told_apart(view["cross_combination"]))
     note = "Listed tokens are the strongest of a whole corpus; weaker ones were not published and may look different."

@@ -12,44 +12,35 @@ from typing import TYPE_CHECKING, Any
 from neuronagent.cli import card, text
 from neuronagent.cli.score_cells import (
     DAGGER,
-    FULL,
-    HARDER,
-    MARKED,
-    ORDER,
-    RULE,
     SETS,
     base_rate,
     control_cell,
     dagger,
-    find,
     further,
     harder,
-    headline,
-    pairs_title,
     score_cell,
     stacked,
 )
 from neuronagent.domain import SignCombination
-from neuronagent.explain.items import N0, N1, SAME_TEXTS
+from neuronagent.explain.items import N0, N1
 from neuronagent.explain.scorers.base_rate import CORPUS
 from neuronagent.explain.scorers.detection import AUROC
-from neuronagent.explain.scorers.fuzzing import FUZZING
-from neuronagent.explain.scorers.simulation import SIMULATION
-from neuronagent.explain.verdict import Verdict
+from neuronagent.service import saying, score_choice
+from neuronagent.service.saying import BAD, GOOD, judged_line
+from neuronagent.service.score_choice import ORDER, RULE, VS_OTHERS, VS_RANDOM, find, headline, missing_title
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-GOOD, BAD = "supported", "not supported"
 _NEEDED, _BLOCK = 70, 26
 """Columns that the scores need at least, and those of each block beside them."""
 _BLOCKS = {CORPUS: "in the corpus", SETS: "vs what looks alike"}
-_SHOWN_IN_ROW = {N0: "vs random", N1: "vs the others"}
+_SHOWN_IN_ROW = {N0: VS_RANDOM, N1: VS_OTHERS}
 View = Mapping[str, Any]
 
 
-def how_sure(out: Console, combinations: Mapping[str, View], against: str = "vs random") -> None:
+def how_sure(out: Console, combinations: Mapping[str, View], against: str = VS_RANDOM) -> None:
     """A row per combination that was scored, then all that the row has no room for."""
     from rich.text import Text
 
@@ -59,7 +50,7 @@ def how_sure(out: Console, combinations: Mapping[str, View], against: str = "vs 
         return
     blocks = _blocks(scored)
     fitting = blocks[: max(0, (out.width - _NEEDED) // _BLOCK)]
-    titles = [("", "left"), (against, "left"), ("vs the others", "left"), ("over best control", "wrap")]
+    titles = [("", "left"), (against, "left"), (VS_OTHERS, "left"), ("over best control", "wrap")]
     table = card.plain_table([*titles, *((_BLOCKS[block], "left") for block in fitting), ("verdict", "wrap")])
     for name, own in scored.items():
         table.add_row(*_row(name, own, fitting))
@@ -75,8 +66,7 @@ def how_sure(out: Console, combinations: Mapping[str, View], against: str = "vs 
 
 def against(combinations: Mapping[str, View]) -> str:
     """What the headline compares with: random tokens, where only lists are known weak ones of the same texts."""
-    every = [score for own in combinations.values() for score in own["scores"]]
-    return "vs random" if find(every, AUROC, N0) or not find(every, AUROC, SAME_TEXTS) else "vs weak, same texts"
+    return score_choice.against([score for own in combinations.values() for score in own["scores"]])
 
 
 def told_apart(cross: View) -> Text:
@@ -108,12 +98,9 @@ def judges(combinations: Mapping[str, View]) -> list[str]:
 
 
 def protocols(combinations: Mapping[str, View]) -> list[str]:
-    """Under which protocols, and the how-manieth reading of the test items it was if not the first."""
-    scores = [score for own in combinations.values() for score in own["scores"]]
-    named = dict.fromkeys(str(score["protocol"]) for score in scores)
-    readings = [score["reading"] for score in scores if score["reading"]]
-    again = f", reading {max(readings)} of the test items" if readings and max(readings) > 1 else ""
-    return [f"protocol {text.visible(', '.join(named))}{again}"] if named else []
+    """Under which protocols."""
+    named = saying.protocols(combinations)
+    return [f"protocol {', '.join(named)}"] if named else []
 
 
 def _nothing(combinations: Mapping[str, View]) -> str:
@@ -163,14 +150,7 @@ def _other_judges(combinations: Mapping[str, View]) -> list[str]:
         for judge, verdict in own.get("by_judge", {}).items():
             if judge != own.get("judge"):
                 found.setdefault(str(judge), []).append(f"{_name(name)} {verdict}")
-    return [f"{_titled(judge, said)}: {', '.join(said)}." for judge, said in found.items()]
-
-
-def _titled(judge: str, said: Sequence[str]) -> str:
-    if judge == RULE:
-        return "By its own predictor"
-    unfit = any(line.endswith(Verdict.UNFIT.value) for line in said)
-    return f"Judged also by {text.visible(judge)}" + (", which FAILED its check" if unfit else "")
+    return [judged_line(judge, said) for judge, said in found.items()]
 
 
 def _notes(combinations: Mapping[str, View], corpus: bool) -> list[str]:
@@ -190,21 +170,12 @@ def _missing(combinations: Mapping[str, View]) -> list[str]:
             why = text.visible(str(score["reason"]))
             if score["metric"] == AUROC and score["view"] == "causal" and score["negative_set"] in _SHOWN_IN_ROW:
                 lines.append(f"{_name(name)} {_SHOWN_IN_ROW[score['negative_set']]}: {why}")
-            elif (title := _title(score)) is not None and score is not headline(own["scores"]):
+            elif (title := missing_title(score)) is not None and score is not headline(own["scores"]):
                 reasons.setdefault(why, {}).setdefault(title, {})[_name(name)] = None
     for why, titles in reasons.items():
         where = (t if len(names) == len(combinations) else f"{t} in {', '.join(names)}" for t, names in titles.items())
         lines.append(f"Without a score: {'; '.join(where)}: {why}")
     return lines
-
-
-def _title(score: View) -> str | None:
-    """What a score is called where it is said to be missing."""
-    if score["metric"] == AUROC:
-        if score["view"] == "full":
-            return FULL.get(str(score["negative_set"]))
-        return HARDER.get(str(score["negative_set"]))
-    return {FUZZING: MARKED, SIMULATION: "simulation"}.get(str(score["metric"])) or pairs_title(score)
 
 
 def _name(combination: str) -> str:

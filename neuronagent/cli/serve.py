@@ -63,6 +63,9 @@ def command(
             "--rate-limit", metavar="N", help="With --http: requests per second of one client (default: 1000; 0: any)."
         ),
     ] = None,
+    pages: Annotated[
+        bool, typer.Option("--pages/--no-pages", help="With --http: whether people find pages at /, too.")
+    ] = True,
     toolsets: Annotated[
         str | None, typer.Option("--toolsets", metavar="LIST", help="Of core,live,explain,report (default: all).")
     ] = None,
@@ -94,11 +97,14 @@ def command(
 ) -> None:
     """Serve an index to an assistant over MCP: on stdin and stdout, or with --http on a port.
 
-    Over HTTP it listens on this machine alone. Another --host needs a token and --allowed-host.
+    Over HTTP it listens on this machine alone. Another --host needs a token and --allowed-host. There it also shows
+    pages for a browser: search, neurons, layers, and a text box whose text the model reads. They ask for the token, if
+    there is one, as a password; --tools, or --toolsets without core, leave them out.
     """
     only_http = {
         "--host": host, "--port": port, "--allowed-host": allowed_host, "--allowed-origin": allowed_origin,
         "--token-file": token_file, "--request-timeout": request_timeout, "--rate-limit": rate_limit,
+        "--no-pages": None if pages else False,
     }  # fmt: skip
     given = [name for name, value in only_http.items() if value is not None]
     if given and not over_http:
@@ -132,7 +138,7 @@ def command(
             "allowed_hosts": tuple(allowed_host or ()), "allowed_origins": tuple(allowed_origin or ()),
             "token": read_token(token_file),
         }  # fmt: skip
-        _serve(options, HttpOptions(**{name: value for name, value in chosen.items() if value is not None}))
+        _serve(options, HttpOptions(**{name: value for name, value in chosen.items() if value is not None}), pages)
     else:
         from neuronagent.mcp_server.server import run_stdio
 
@@ -146,20 +152,25 @@ def _names(option: str, given: str) -> tuple[str, ...]:
     return names
 
 
-def _serve(options: ServerOptions, http: HttpOptions) -> None:
+def _serve(options: ServerOptions, http: HttpOptions, with_pages: bool) -> None:
     from neuronagent.mcp_server.http import leave, serve_http
+    from neuronagent.mcp_server.pages import build_pages
     from neuronagent.mcp_server.server import build_server, require_index
 
     require_index(options.db)
 
+    server = build_server(options)
+    pages = build_pages(server, options) if with_pages else None
+
     def ready(url: str) -> None:
         needs = "with a token" if http.token else "without a token, for this machine alone"
         say(f"serving {Path(options.db).name} at {url} {needs}; Ctrl-C stops it")
+        if pages is not None:
+            say(f"pages for a browser: {url.removesuffix(http.path)}/" + (" (password: the token)" * bool(http.token)))
 
-    server = build_server(options)
     try:
         try:
-            serve_http(server, http, ready, server.close)
+            serve_http(server, http, ready, server.close, pages)
         finally:
             server.close()
     except KeyboardInterrupt:

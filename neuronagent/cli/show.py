@@ -14,7 +14,6 @@ from neuronagent.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.text import Text
 
     from neuronagent.service.lookup import Index
 
@@ -105,9 +104,13 @@ def parse_quantity(given: str) -> Quantity:
 
 
 def _print_card(out: Console, view: dict[str, Any], quantity: Quantity, limit: int, db: str | None) -> None:
+    from rich.text import Text
+
+    from neuronagent.service.saying import WEIGHTS_ALONE
+
     card.heading(out, view["model"], view["neuron"], view["io_class"], view["meaning"])
     if sentence := _where_it_writes(view, quantity):
-        out.print(sentence)
+        out.print(Text(sentence))
     _chance(out, view)
     roles_card.role_line(out, view)
     out.print()
@@ -122,7 +125,7 @@ def _print_card(out: Console, view: dict[str, Any], quantity: Quantity, limit: i
             found = own["examples"][quantity.value]
             card.examples(out, SignCombination(name), quantity.value, found[:limit], len(found))
     else:
-        out.print("This index holds weights alone: no text was read, so there are no statistics and no examples.")
+        out.print(WEIGHTS_ALONE)
     out.print()
     more = (f"{view['zeros']} exact zeros",) if view["zeros"] else ()
     card.provenance(out, view["model"], *more)
@@ -135,19 +138,20 @@ def _print_card(out: Console, view: dict[str, Any], quantity: Quantity, limit: i
     )
 
 
-def _where_it_writes(view: dict[str, Any], quantity: Quantity) -> Text | None:
+def _where_it_writes(view: dict[str, Any], quantity: Quantity) -> str | None:
     """Which combination carries most of the output, in words."""
-    from rich.text import Text
+    from neuronagent.service.saying import where_it_writes
 
-    if len(view["combinations"]) < len(SignCombination):
-        return None
-    name, own = max(view["combinations"].items(), key=lambda item: item[1]["mass_share"])
-    promoted = view["vocabulary"]["out"]["top" if own["write_sign"] > 0 else "bottom"][:2]
-    sentence = f"It writes most in {text.name(SignCombination(name))}: {text.percent(own['mass_share'])} of its output"
-    if promoted:
-        sentence += ", there in favour of " + " and ".join(text.quoted(entry["token"]) for entry in promoted)
-    peaks = own["examples"].get(quantity.value)
-    return Text(sentence + (f", strongest at {text.quoted(peaks[0]['token'])}." if peaks else "."))
+    out = view["vocabulary"]["out"]
+    combinations = {
+        name: {
+            "mass_share": own["mass_share"],
+            "writes": [entry["token"] for entry in out["top" if own["write_sign"] > 0 else "bottom"]],
+            "strongest": next((e["token"] for e in own["examples"][quantity.value]), None),
+        }
+        for name, own in view["combinations"].items()
+    }
+    return where_it_writes(combinations)
 
 
 def _chance(out: Console, view: dict[str, Any]) -> None:

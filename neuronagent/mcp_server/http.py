@@ -1,4 +1,5 @@
-"""Serves any `MCPServer` over streamable HTTP: one path that takes POST, in both eras of the protocol, and `/health`.
+"""Serves any `MCPServer` over streamable HTTP: one path that takes POST, in both eras of the protocol, and `/health`;
+beside them pages for people, if there are any.
 
 What a request must pass first is in `http_app.py`, what uvicorn lacks in `http_connections.py`.
 """
@@ -23,15 +24,21 @@ from mcp.server.transport_security import TransportSecuritySettings
 
 from neuronagent.domain import clip
 from neuronagent.errors import UsageError
-from neuronagent.mcp_server.http_app import App
+from neuronagent.mcp_server.http_app import App, Pages
 from neuronagent.mcp_server.http_options import HttpOptions
 
 LEAVE_SECONDS = 1.0
 """What threads get to end by themselves when the server has stopped."""
 
 
-def build_app(server: MCPServer[Any], http: HttpOptions) -> App:
-    """`server` as an ASGI application under `http.path`; it can be run once."""
+def build_app(server: MCPServer[Any], http: HttpOptions, pages: Pages | None = None) -> App:
+    """`server` as an ASGI application under `http.path`; it can be run once.
+
+    Raises:
+        UsageError: there is a page at that path.
+    """
+    if pages is not None and pages.methods(http.path) is not None:
+        raise UsageError(f"at {clip(http.path, 80)} there is a page", remedy="serve the protocol at /mcp, or no pages")
     server.streamable_http_app(  # makes the session manager; its routes are not used
         streamable_http_path=http.path,
         json_response=http.json_response,
@@ -41,7 +48,7 @@ def build_app(server: MCPServer[Any], http: HttpOptions) -> App:
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
     manager = server.session_manager
-    return App(manager.run, manager.handle_request, http)
+    return App(manager.run, manager.handle_request, http, pages)
 
 
 def serve_http(
@@ -49,13 +56,14 @@ def serve_http(
     http: HttpOptions,
     ready: Callable[[str], None] = lambda url: None,
     ending: Callable[[], None] = lambda: None,
+    pages: Pages | None = None,
 ) -> None:
     """Serve until SIGTERM, after which it returns, or SIGINT, which is raised as `KeyboardInterrupt`; requests under
     way are answered first. `ready` is called with the URL once it can be asked, `ending` when those under way have had
     their first second.
 
     Raises:
-        UsageError: the address cannot be listened on.
+        UsageError: the address cannot be listened on, or `pages` are in the way.
     """
     from neuronagent.mcp_server.http_connections import StoppingServer
 
@@ -63,7 +71,7 @@ def serve_http(
         http = replace(http, port=listening.getsockname()[1])
         host = f"[{http.host}]" if ":" in http.host and not http.host.startswith("[") else http.host
         url = f"http://{host}:{http.port}{http.path}"
-        running = StoppingServer(build_app(server, http), http, lambda: ready(url), ending)
+        running = StoppingServer(build_app(server, http, pages), http, lambda: ready(url), ending)
         before = signal.signal(signal.SIGTERM, _ignore)  # uvicorn raises it again when everything is done
         try:
             with _rare_collections():

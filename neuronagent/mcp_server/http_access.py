@@ -55,12 +55,18 @@ class Access:
         self._methods = (b"POST",) if http.stateless else (b"POST", b"GET", b"DELETE")
         self._allow = (b"allow", b", ".join(self._methods))
 
-    def stranger(self, headers: Headers) -> Refusal | None:
-        """Why a request is refused for where it is sent to or comes from; None if it is not."""
+    def misdirected(self, headers: Headers) -> Refusal | None:
+        """Why a request is refused for where it is sent to; None if it is not."""
         if headers.repeated:
             return Refusal(400, "Host, Origin, Authorization and Content-Type may each be sent once")
         if headers.get(b"host", b"").lower() not in self._hosts:
             return Refusal(421, "this server is not reached under that Host; start it with --allowed-host to add one")
+        return None
+
+    def stranger(self, headers: Headers) -> Refusal | None:
+        """Why a request is refused for where it is sent to or comes from; None if it is not."""
+        if misdirected := self.misdirected(headers):
+            return misdirected
         origin = headers.get(b"origin")
         if origin is not None and origin.lower() not in self._origins:
             return Refusal(403, "this Origin is not let in; start the server with --allowed-origin to add one")

@@ -93,7 +93,7 @@ class Exchange:
         if self._last is not None:
             return
         if not self.started:
-            if message["status"] in (202, 400) and (unread := _unread(self._body, message["status"])):
+            if message["status"] in (202, 400) and (unread := self._unread(message["status"])):
                 self.give_up(unread)
                 return
             self.started = True
@@ -114,6 +114,10 @@ class Exchange:
             self._streams = True
             self.within(self._stream_seconds, Refusal(504, "time is up"))
         return {**message, "headers": headers + self._shared} if self._shared else message
+
+    def _unread(self, status: int) -> Refusal | None:
+        """What to say in place of an answer with this status."""
+        return _unread(self._body, status)
 
     async def _refuse(self, why: Refusal) -> None:
         self.started = True

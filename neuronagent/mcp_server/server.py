@@ -61,7 +61,7 @@ class NeuronServer(MCPServer[Any]):
         self._allowed = {tool.name: list(tool.parameters["properties"]) for tool in tools}
         self._slow = frozenset(slow)
         self._room = anyio.Semaphore(SLOW_CALLS)
-        self._worker = worker
+        self.source, self.worker = source, worker
         Resources(source).add_to(self)
         Prompts(names).add_to(self)
         self.completion()(Completions(source).complete)
@@ -112,8 +112,8 @@ class NeuronServer(MCPServer[Any]):
 
     def close(self) -> None:
         """End the model's process, if there is one."""
-        if self._worker is not None:
-            self._worker.close()
+        if self.worker is not None:
+            self.worker.close()
 
     async def run_stdio_async(self) -> None:
         """Serve one client on stdin and stdout; see `stdio.py`."""

@@ -31,7 +31,7 @@ class _View(Index):
     def __init__(self, target: str, opened: _Opened) -> None:
         self.target, self.reader, self.info = target, opened.reader, opened.info
         self._record = opened.record
-        self._texts = {}
+        self._texts, self._reading_texts = {}, threading.Lock()
         self._token_bytes = {}
 
     def neuron(self, neuron: str | NeuronId) -> Neuron:

@@ -6,7 +6,7 @@ is None, with a reason beside it or because nothing was published (`imported`).
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class Provenance(TypedDict):
@@ -51,7 +51,7 @@ class Token(TypedDict):
 
 
 class Projection(TypedDict):
-    """Tokens nearest to a weight vector and to its negative, strongest first."""
+    """Tokens nearest to a weight vector and to its negative, largest dot product first: cosines need not descend."""
 
     top: list[Token]
     bottom: list[Token]
@@ -59,7 +59,7 @@ class Projection(TypedDict):
 
 class Histogram(TypedDict):
     """|post| over the corpus, position 0 left out: `counts[0]` below `edges[0]`, `counts[i]` from `edges[i-1]` on, the
-    last one from the last edge on. `tau`: from which a token is strong (definitions: at most 1 % are), None: no token.
+    last one from the last edge on. `tau`: from which a token is strong where explanations are scored, None: no token.
     """
 
     edges: list[float]
@@ -123,7 +123,8 @@ class ControlRow(TypedDict):
 
 class PageExplanation(TypedDict):
     """`by`: who wrote it ("rule", "llm Qwen3-8B", "human Ada"). `verdict`: `explain.verdict.Verdict` or why there is
-    none. `others`: further explanations of this combination (text, by, verdict)."""
+    none. `others`: further explanations of this combination (text, by, verdict). `judged_also`: a sentence for each
+    judge asked beside the one whose scores are shown, with its verdict."""
 
     text: str
     by: str
@@ -134,6 +135,7 @@ class PageExplanation(TypedDict):
     controls: list[ControlRow]
     others: list[dict[str, str]]
     unsealed: bool
+    judged_also: NotRequired[list[str]]
 
 
 class PageCombination(TypedDict):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -17,21 +19,26 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from neuronagent.report.filters import FILTERS, seen
+
 _FOLDER = Path(__file__).with_name("templates")
+_POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">')
 
 
 @cache
 def environment() -> Environment:
-    """The environment of all templates; modules that draw pages add their filters to it."""
+    """The environment of all templates; what expressions give is made visible (`filters.seen`), then escaped."""
     made = Environment(
         loader=FileSystemLoader(_FOLDER, encoding="utf-8"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=seen,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
     )
     made.globals["asset"] = asset
+    made.filters.update(FILTERS)
     return made
 
 
@@ -61,6 +68,12 @@ def policy(scripts: Sequence[str] = (), *, connect: bool = False) -> str:
             "base-uri 'none'",
         )
     )
+
+
+def policy_of(page: str) -> str:
+    """The policy that a page made here carries, for a server that sends it as a header as well."""
+    found = _POLICY.search(page, 0, 2_000)
+    return html.unescape(found[1]) if found else policy()
 
 
 def _hash(script: str) -> str:

@@ -2,21 +2,14 @@
 
 A neuron is stored whole or not at all, in the order that was asked for, whatever the number of processes; one that is
 stored under the protocol already is passed over. So a batch that was stopped at any point is finished by running it
-again. At most `_AHEAD` neurons per process are computed before they are written: memory does not grow with the batch.
+again. At most `AHEAD` neurons per process are computed before they are written: memory does not grow with the batch.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context, parent_process
 from time import perf_counter
 
 from neuronagent.domain import NeuronId, Role, SignCombination, clip
@@ -24,6 +17,7 @@ from neuronagent.errors import IndexMismatchError, Interrupted, NeuronagentError
 from neuronagent.service.batch_report import BatchReport, report
 from neuronagent.service.explain import Explained, Explainer, is_explained, store_rules
 from neuronagent.service.lookup import Index
+from neuronagent.service.processes import AHEAD, in_order, processes, worker_count
 from neuronagent.service.progress import Progress, Silent
 from neuronagent.service.stopping import stops_cleanly
 from neuronagent.store.engine import display_name, open_writer
@@ -32,9 +26,7 @@ from neuronagent.store.search import SearchQuery
 
 __all__ = ["BatchReport", "explain_batch", "report", "select_neurons"]
 
-_AHEAD = 3
 _PAGE = 10_000
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _EXPLAINER: list[Explainer] = []
 """That of a worker process."""
 
@@ -100,9 +92,7 @@ def explain_batch(
         Interrupted: Ctrl-C; what was explained is stored.
     """
     wanted, progress = list(dict.fromkeys(neurons)), progress or Silent()
-    count = (os.cpu_count() or 1) if workers is None else workers
-    if count < 1:
-        raise UsageError(f"{count} worker processes explain nothing", remedy="use at least 1")
+    count = worker_count(workers, "explain")
     started, failures = perf_counter(), dict[str, list[NeuronId]]()
     with Index(target) as index:
         if index.is_imported:
@@ -154,51 +144,12 @@ def computed(
                 return
             yield compute(explainer, neuron)
         return
-    waiting: deque[Future[Computed]] = deque()
-    source = iter(neurons)
-    with _processes(target, min(workers, len(neurons))) as pool:
-        try:
-            while True:
-                while not stop.is_set() and len(waiting) < _AHEAD * workers and (neuron := next(source, None)):
-                    waiting.append(pool.submit(_compute_here, neuron))
-                if not waiting:
-                    return
-                yield waiting.popleft().result()
-        except BrokenProcessPool as error:
-            raise NeuronagentError(
-                "a worker process ended: it was killed, or memory is full",
-                remedy="run the batch again with fewer workers: what is explained is stored",
-            ) from error
+    count = min(workers, len(neurons))
+    with processes(count, _prepare, target) as pool:
+        yield from in_order(pool, _compute_here, neurons, AHEAD * workers, stop)
 
 
-@contextmanager
-def _processes(target: str, workers: int) -> Generator[ProcessPoolExecutor]:
-    """Worker processes that each have the index open; one thread each, as they share the cores."""
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (target,))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _begin(target: str) -> None:
-    """In a new worker: Ctrl-C is for the parent to handle, and a worker whose parent was killed ends too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    if parent is not None:
-
-        def follow() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=follow, daemon=True).start()
+def _prepare(target: str) -> None:
     _EXPLAINER[:] = [Explainer(IndexReader.open(target))]
 
 

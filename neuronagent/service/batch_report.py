@@ -17,18 +17,28 @@ import numpy as np
 
 from neuronagent.domain import COMBINATIONS, NeuronId, Score, SignCombination, Split, View
 from neuronagent.explain import statistics
-from neuronagent.explain.items import N0, SAME_TEXTS
+from neuronagent.explain.items import N0, N1, SAME_TEXTS
 from neuronagent.explain.prompts import judge_prompt_version
 from neuronagent.explain.scorers import cross_combination
 from neuronagent.explain.scorers.detection import AUROC, STRONGEST
-from neuronagent.explain.verdict import Verdict, by_judge, verdict
+from neuronagent.explain.verdict import TOKEN_LIST_CONTROL, Verdict, by_judge, verdict
 from neuronagent.service.scoring import CHOSEN
 from neuronagent.store.explanations import StoredScore
+from neuronagent.store.overview import ScoreKinds, Stored
 from neuronagent.store.reader import IndexReader
 
 LEVEL = 0.05
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _COUNTED = (View.CAUSAL.value, Split.TEST)
+DECISIVE = ScoreKinds(
+    metrics={AUROC: (N0, SAME_TEXTS, N1), cross_combination.PAIRWISE: ()},
+    view=View.CAUSAL.value,
+    split=Split.TEST,
+    marks=(CHOSEN,),
+    controlled=(N0, SAME_TEXTS),
+    controls=(STRONGEST, TOKEN_LIST_CONTROL),
+)
+"""The scores on which it depends which explanation of a unit counts, by which judge, and its verdict."""
 _EDGES = tuple(round(-1 + step / 10, 1) for step in range(21))
 
 Pair = tuple[NeuronId, SignCombination, SignCombination]
@@ -96,14 +106,22 @@ class BatchReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Unit:
-    """What counts of one explanation."""
+class Unit:
+    """What counts of one explanation that was scored."""
 
     verdict: Verdict
     lift: float | None
     lift_lo: float | None
     p: float | None
     protocol: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronUnits:
+    """What counts of one neuron: its units, and the pairs of combinations that they do not tell apart."""
+
+    units: tuple[Unit, ...] = ()
+    not_told_apart: tuple[tuple[SignCombination, SignCombination], ...] = ()
 
 
 def report(
@@ -115,43 +133,51 @@ def report(
     campaign of this judge chose last, whatever its source: it may have kept the rule; without any, the one that it
     scored last. Scores of one protocol count, the newest.
     """
-    units: list[_Unit] = []
-    unclear: list[Pair] = []
     wanted = list(dict.fromkeys(neurons))
-    explained = 0
     fit = judge is None or reader.judges_fit(judge_prompt_version()).get(judge, True)
-    for neuron in wanted:
-        scores = _scores(reader, neuron, source, judge)
-        explained += bool(scores)
-        units += [_unit(own, protocol, by, fit) for own, protocol, by in scores.values()]
-        pairs = cross_combination.not_told_apart({c: own for c, (own, _, _) in scores.items()})
-        unclear += [(neuron, a, b) for a, b in pairs]
+    found: dict[NeuronId, NeuronUnits] = {}
+    for neuron, stored in reader.stored(wanted, DECISIVE):
+        scores = _scores(stored, source, judge)
+        if scores:
+            found[neuron] = NeuronUnits(
+                units=tuple(
+                    unit(own, protocol, is_rule=by == "rule", fit=fit) for own, protocol, by in scores.values()
+                ),
+                not_told_apart=tuple(cross_combination.not_told_apart({c: own for c, (own, _, _) in scores.items()})),
+            )
+    return tally(wanted, found)
+
+
+def tally(wanted: Sequence[NeuronId], found: Mapping[NeuronId, NeuronUnits]) -> BatchReport:
+    """What the neurons come to; those that are not among `found` have nothing that was explained and scored."""
+    explained = [found[neuron] for neuron in wanted if neuron in found]
+    units = [unit for own in explained for unit in own.units]
     verdicts = Counter(unit.verdict for unit in units)
-    verdicts[Verdict.NOT_ENOUGH] += explained * len(COMBINATIONS) - len(units)
+    verdicts[Verdict.NOT_ENOUGH] += len(explained) * len(COMBINATIONS) - len(units)
     p_values = [unit.p for unit in units if unit.p is not None]
     adjusted = statistics.benjamini_hochberg(p_values) if p_values else np.zeros(0)
+    unclear = ((neuron, pair) for neuron in wanted if neuron in found for pair in found[neuron].not_told_apart)
     return BatchReport(
         neurons=len(wanted),
-        unexplained=len(wanted) - explained,
+        unexplained=len(wanted) - len(explained),
         units=len(units),
         verdicts={found: verdicts[found] for found in Verdict if verdicts[found]},
         lift=_distribution([(u.lift, u.lift_lo) for u in units if u.lift is not None and u.lift_lo is not None]),
         tested=len(p_values),
         discoveries=int((adjusted <= LEVEL).sum()),
-        not_told_apart=tuple(unclear),
+        not_told_apart=tuple((neuron, a, b) for neuron, (a, b) in unclear),
         protocols=Counter(unit.protocol for unit in units),
     )
 
 
 def _scores(
-    reader: IndexReader, neuron: NeuronId, source: str, judge: str | None
+    stored: Sequence[Stored], source: str, judge: str | None
 ) -> dict[SignCombination, tuple[Sequence[Score], str, str]]:
     """By combination, the scores that count, their protocol and who wrote what was scored."""
     found: dict[SignCombination, tuple[Sequence[Score], str, str]] = {}
     last: dict[SignCombination, tuple[bool, int]] = {}
-    for stored in reader.explanations(neuron):
-        c, by = stored.explanation.combination, stored.explanation.source
-        scores = reader.scores(stored.id)
+    for explanation, scores in stored:
+        c, by = explanation.explanation.combination, explanation.explanation.source
         if judge is not None:
             scores = [row for row in scores if row.score.judge == judge]
         elif by != source:
@@ -160,7 +186,9 @@ def _scores(
         judged = by_judge([row.score for row in scores])
         rank = any(row.score.metric == CHOSEN for row in scores), max((row.id for row in scores), default=0)
         if judged and (judge is None or rank > last.get(c, (False, 0))):
-            found[c], last[c] = (next(iter(judged.values())), scores[0].protocol_version, by), rank
+            first = next(iter(judged))
+            protocol = next(row.protocol_version for row in scores if row.score.judge == first)
+            found[c], last[c] = (judged[first], protocol, by), rank
     return found
 
 
@@ -170,12 +198,13 @@ def newest_protocol(scores: Sequence[StoredScore]) -> list[StoredScore]:
     return [row for row in scores if row.protocol_version == last[row.score.judge]]
 
 
-def _unit(scores: Sequence[Score], protocol: str, source: str, fit: bool) -> _Unit:
+def unit(scores: Sequence[Score], protocol: str, *, is_rule: bool, fit: bool) -> Unit:
+    """What counts of an explanation, from the scores of one judge under one `protocol`."""
     detection = {s.negative_set: s for s in scores if s.metric == AUROC and (s.view, s.split) == _COUNTED}
     random = detection.get(N0) or detection.get(SAME_TEXTS)
     strongest = next((c for c in random.controls if c.kind == STRONGEST), None) if random is not None else None
-    return _Unit(
-        verdict=verdict(scores, enough=True, is_rule=source == "rule", judge_fit=fit),
+    return Unit(
+        verdict=verdict(scores, enough=True, is_rule=is_rule, judge_fit=fit),
         lift=None if strongest is None else strongest.lift,
         lift_lo=None if strongest is None else strongest.lift_lo,
         p=None if random is None else random.p,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.domain import LISTED, QUANTITIES, ListEntry, NeuronRecord, Quantity
+from neuronagent.domain import QUANTITIES, ListEntry, NeuronRecord, Quantity
 from neuronagent.errors import NotFoundError, StorageError
 from neuronagent.explain.evidence import NeuronEvidence, Strength, gather
 from neuronagent.explain.items import N2, SAME_TEXTS
@@ -18,6 +18,8 @@ from neuronagent.service.lookup import Index
 
 RELATIVE, ABSOLUTE = 1e-3, 1e-4
 """How far float32 values of different runs may be apart."""
+HALF = 5e-2
+"""The same in half precision and TF32, as `recheck` has it."""
 _READABLE = "traced tokens can be read"
 _POST, _X_IN, _X_GATE, _ACT = (
     QUANTITIES.index(q) for q in (Quantity.POST, Quantity.X_IN, Quantity.X_GATE, Quantity.ACT)
@@ -31,19 +33,19 @@ def check_computed_traces(index: Index, ledger: Ledger) -> None:
         StorageError: the index cannot be read.
     """
     activation = str(index.info["model"]["activation"]) if isinstance(index.info.get("model"), dict) else ""
+    agree = _agreement(index)
     for neuron in index.reader.traced():
-        listed: dict[tuple[int, int, Quantity], float] = {}
-        for own in index.neuron(neuron).record.combinations.values():
-            for quantity in LISTED:
-                listed.update(((*index.reader.locate(e.token_number), quantity), e.value) for e in own.top[quantity])
+        listed = {
+            (*index.reader.locate(entry.token_number), quantity): entry.value
+            for quantity, entry in _recorded(index.neuron(neuron).record)
+        }
         for trace in index.reader.traces(neuron):
-            length = len(index.reader.text(trace.text).token_ids)
-            check_trace(trace, activation, length, ledger, str(neuron))
+            check_trace(trace, activation, _length(index, trace.text), ledger, str(neuron))
             for (text, position, quantity), value in listed.items():
                 place = position - trace.start
                 if text == trace.text and 0 <= place < len(trace.values):
                     found = float(trace.values[place, QUANTITIES.index(quantity)])
-                    holds = abs(found - value) <= RELATIVE * abs(value) + ABSOLUTE
+                    holds = agree(value, found)
                     where = f"{neuron} text {text} position {position} {quantity.value}"
                     ledger("listed values are those of the trace", holds, where, value, found)
 
@@ -55,6 +57,7 @@ def check_traced_tokens(index: Index, ledger: Ledger) -> None:
     Raises:
         StorageError: the index cannot be read.
     """
+    agree = _agreement(index)
     for neuron in index.reader.plan_versions():
         try:
             evidence = gather(index.reader, neuron, salt=str(index.info["salt"]))
@@ -75,10 +78,24 @@ def check_traced_tokens(index: Index, ledger: Ledger) -> None:
             place = int(evidence.traced.places(np.array([entry.token_number]))[0])
             if place >= 0:
                 found = float(values[place, QUANTITIES.index(quantity)])
-                holds = abs(found - entry.value) <= RELATIVE * abs(entry.value) + ABSOLUTE
+                holds = agree(entry.value, found)
                 where = f"{neuron} token {entry.token_number} {quantity.value}"
                 ledger("listed values are those at traced tokens", holds, where, entry.value, found)
         _check_items(evidence, ledger)
+
+
+def _length(index: Index, text: int) -> int | None:
+    try:
+        return len(index.load_texts({text})[text].token_ids)
+    except NotFoundError:
+        return None
+
+
+def _agreement(index: Index) -> Callable[[float, float], bool]:
+    """Whether a stored value and one of another forward pass are the same, as far as the index's dtype can tell."""
+    exact = (index.info.get("identity") or {}).get("dtype", "float32") == "float32"
+    relative, absolute = (RELATIVE, ABSOLUTE) if exact else (HALF, HALF)
+    return lambda stored, found: abs(found - stored) <= relative * abs(stored) + absolute
 
 
 def _recorded(record: NeuronRecord) -> Iterator[tuple[Quantity, ListEntry]]:

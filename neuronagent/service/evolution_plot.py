@@ -7,74 +7,33 @@ layers go from dark to light. Needs matplotlib, which is the extra `plot`; nothi
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from neuronagent.domain import IO_CLASS_NAMES, clip
-from neuronagent.errors import StorageError, UsageError
+from neuronagent.report.figures.looks import CLASS_COLOURS, CLASS_MARKERS
+from neuronagent.report.figures.saving import check_plot, save
 from neuronagent.service.evolution import Evolution
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SUFFIXES = (".svg", ".png")
-_LOOKS = {  # colour, marker
-    "enrichment": ("#D55E00", "^"),
-    "conditional enrichment": ("#E69F00", "o"),
-    "proportional change": ("#009E73", "D"),
-    "orthogonal output": ("#666666", "s"),
-    "conditional depletion": ("#56B4E9", "o"),
-    "depletion": ("#0072B2", "v"),
-}
 _LABELLED = 9
-_DPI = 150
 _UNEVEN = 5.0  # steps whose usual distance is so much smaller than the mean one: early ones are denser, as in Pythia
-
-
-def check_plot(file: str) -> Path:
-    """The path of a picture that can be made, before work is done for it.
-
-    Raises:
-        UsageError: another kind of file, no such folder, or matplotlib is missing.
-    """
-    path = Path(file).expanduser()
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{clip(file, 200)} is no picture", remedy=f"name a file that ends in {' or '.join(SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {clip(str(path.parent), 200)}", remedy="make it, or name another file")
-    try:
-        import matplotlib.figure as _  # noqa: F401
-    except ImportError as error:
-        raise UsageError("a picture needs matplotlib", remedy="pip install 'neuronagent[plot]'") from error
-    return path
 
 
 def plot_evolution(evolution: Evolution, file: str) -> None:
     """Draw `evolution` into `file`, an .svg or a .png; a file that is there already is replaced, at once.
 
     Raises:
-        UsageError: as `check_plot`.
+        UsageError: as `saving.check_plot`.
         StorageError: the file cannot be written.
     """
     path = check_plot(file)
-    figure = draw(evolution)
-    from matplotlib import rc_context
-
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            drawn = Path(folder) / path.name
-            # With neither a date nor random names inside, the same numbers give the same file.
-            metadata: dict[str, Any] = {"Date": None} if path.suffix.lower() == ".svg" else {}
-            with rc_context({"svg.hashsalt": "neuronagent"}):
-                figure.savefig(drawn, dpi=_DPI, metadata=metadata)
-            drawn.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}", remedy="name another file") from error
+    save(draw(evolution), path)
 
 
 def draw(evolution: Evolution) -> Figure:
@@ -109,9 +68,9 @@ def _draw_shares(axes: Axes, evolution: Evolution, places: Sequence[float]) -> N
     one_neuron = 100 / evolution.neurons
     axes.set_yscale("symlog", linthresh=one_neuron, linscale=0.4)
     for name in IO_CLASS_NAMES:
-        colour, marker = _LOOKS[name]
         shares = [100 * moment.merged_share(name) for moment in evolution.moments]
-        axes.plot(places, shares, color=colour, marker=marker, markersize=4.5, linewidth=1.6, label=name, clip_on=False)
+        axes.plot(places, shares, color=CLASS_COLOURS[name], marker=CLASS_MARKERS[name], markersize=4.5, linewidth=1.6,
+                  label=name, clip_on=False)  # fmt: skip
     axes.set_ylim(0, 100)
     ticks = [0.0, *(10.0**power for power in range(-6, 3) if 10.0**power >= one_neuron)]
     axes.set_yticks(ticks, [f"{tick:g} %" for tick in ticks])

@@ -28,6 +28,8 @@ from neuronagent.service.explain_imported import ensure_explained, too_few
 from neuronagent.service.lookup import CONTEXT, FOLLOWING, Index
 from neuronagent.store.published import PublishedQuery
 
+NOT_EXPLAINED = "not explained yet"
+
 
 def model_view(index: Index) -> dict[str, Any]:
     """Which model the published numbers belong to; its number of tokens is known only where it was published."""
@@ -159,9 +161,17 @@ def explanation_view(index: Index, neuron: NeuronId) -> dict[str, Any]:
     Raises:
         NotFoundError: it was not imported.
     """
-    explainer, reader = index.imported_explainer, index.reader
-    evidence = explainer.evidence(neuron)
-    ensure_explained(explainer, index.target, neuron)
+    ensure_explained(index.imported_explainer, index.target, neuron)
+    return stored_explanation_view(index, neuron)
+
+
+def stored_explanation_view(index: Index, neuron: NeuronId) -> dict[str, Any]:
+    """`explanation_view` of what is stored: nothing is explained or written.
+
+    Raises:
+        NotFoundError: it was not imported.
+    """
+    reader, evidence = index.reader, index.imported_explainer.evidence(neuron)
     stored = [(explanation, reader.scores(explanation.id)) for explanation in reader.explanations(neuron)]
     fit = index.judges_fit
     shown = {c: views.ranked(stored, c, fit) for c in COMBINATIONS}
@@ -188,7 +198,8 @@ def _explained(
     }
     if not stored:
         nothing = {"explanation": None, "judge": None, "judge_fit": None, "scores": [], "others": []}
-        return {**shares, **nothing, "verdict": Verdict.NOT_ENOUGH.value, "reason": too_few(evidence, c)}
+        reason = NOT_EXPLAINED if evidence.enough(c) else too_few(evidence, c)
+        return {**shares, **nothing, "verdict": Verdict.NOT_ENOUGH.value, "reason": reason}
     others = [views.explained_view(*other, fit) for other in stored[1:]]
     return {**shares, **views.explained_view(*stored[0], fit), "others": others}
 

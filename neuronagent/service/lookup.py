@@ -11,7 +11,8 @@ index.to_pandas()
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -39,8 +40,11 @@ from neuronagent.store.search import SearchPage, SearchQuery, SearchRow
 if TYPE_CHECKING:
     import pandas as pd
 
+    from neuronagent.report.content import NeuronContent
     from neuronagent.service.explain import Explainer
     from neuronagent.service.explain_imported import ImportedExplainer
+    from neuronagent.service.reporting.notebook_page import NeuronPage
+    from neuronagent.service.reporting.page_options import PageOptions
 
 CONTEXT = 24
 """Tokens shown before an example's marked one; `FOLLOWING` after it."""
@@ -113,6 +117,10 @@ class Neuron:
         """The stored explanations of all combinations, each with its scores."""
         return self.index.explanations(self.id, superseded=superseded)
 
+    def page_content(self, options: PageOptions | None = None) -> NeuronContent:
+        """What its page shows, as the JSON beside a page has it; see `Index.page_content`."""
+        return self.index.page_content(self.id, options)
+
     def to_dict(self) -> dict[str, Any]:
         """All of it, as `neuronagent show --json` prints it."""
         from neuronagent.service import views
@@ -122,6 +130,12 @@ class Neuron:
     def __repr__(self) -> str:
         return f"<Neuron {self.id}: {self.record.io_class}>"
 
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: its page in short, with three examples per sign combination (`Index.page`)."""
+        from neuronagent.service.reporting.page_options import PageOptions
+
+        return self.index.page(self.id, PageOptions(examples=3)).to_fragment()
+
 
 class Index:
     """An open index. Close it, or use it in a `with` block."""
@@ -130,6 +144,7 @@ class Index:
         self.target = target
         self.reader = IndexReader.open(target)
         self._texts: dict[int, Text] = {}
+        self._reading_texts = threading.Lock()
         self._token_bytes: dict[int, bytes | None] = {}
 
     def __enter__(self) -> Index:
@@ -191,6 +206,35 @@ class Index:
         identifier = neuron if isinstance(neuron, NeuronId) else NeuronId.parse(neuron)
         return imported_views.show_view(self, identifier, traces=traces)
 
+    def page_content(self, neuron: str | NeuronId, options: PageOptions | None = None) -> NeuronContent:
+        """What the page of a neuron shows, of a computed index or an imported one; `options` say which examples.
+
+        Raises:
+            UsageError: no neuron's name.
+            NotFoundError: the index does not have it.
+        """
+        from neuronagent.service.reporting.content import neuron_content
+
+        identifier = neuron if isinstance(neuron, NeuronId) else NeuronId.parse(neuron)
+        return neuron_content(self, identifier, options)
+
+    def page(self, neuron: str | NeuronId, options: PageOptions | None = None) -> NeuronPage:
+        """The page of a neuron, of a computed index or an imported one: a notebook shows it, and it can be had as
+        HTML and as Markdown.
+
+        Raises:
+            UsageError: no neuron's name.
+            NotFoundError: the index does not have it.
+        """
+        from neuronagent.service.reporting.notebook_page import NeuronPage
+
+        return NeuronPage(self.page_content(neuron, options))
+
+    def _repr_html_(self) -> str:
+        from neuronagent.service.reporting.notebook_page import index_fragment
+
+        return index_fragment(self)
+
     def _refuse_imported(self) -> None:
         if self.is_imported:
             raise IndexMismatchError(
@@ -248,9 +292,9 @@ class Index:
         """The passages around list entries."""
         wanted = list(entries)
         places = [self.reader.locate(entry.token_number) for entry in wanted]
-        texts = self._load_texts({text_id for text_id, _ in places})
+        texts = self.load_texts({text_id for text_id, _ in places})
         shown = [(texts[text_id], max(1, position - CONTEXT), position) for text_id, position in places]
-        self._load_tokens(t for text, start, p in shown for t in text.token_ids[start : p + 1 + FOLLOWING])
+        self.load_tokens(t for text, start, p in shown for t in text.token_ids[start : p + 1 + FOLLOWING])
         return [
             Example(
                 value=entry.value,
@@ -267,23 +311,26 @@ class Index:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Token ids as text; bytes that are no UTF-8 become U+FFFD."""
-        self._load_tokens(ids)
+        self.load_tokens(ids)
         return b"".join(self._token_bytes[i] or b"" for i in ids).decode("utf-8", errors="replace")
 
-    def _load_texts(self, ids: set[int]) -> dict[int, Text]:
+    def load_texts(self, ids: set[int]) -> dict[int, Text]:
         """The texts `ids`; the last `TEXTS_KEPT` that were read stay in memory, since lists share texts."""
-        missing = ids - self._texts.keys()
-        if missing:
-            self._texts.update(self.reader.texts_of(missing))
-        found = {text_id: self._texts[text_id] for text_id in ids}
-        while len(self._texts) > TEXTS_KEPT:
-            del self._texts[next(iter(self._texts))]
+        with self._reading_texts:  # another thread may be about to crowd out what this one found
+            missing = ids - self._texts.keys()
+            if missing:
+                self._texts.update(self.reader.texts_of(missing))
+            found = {text_id: self._texts[text_id] for text_id in ids}
+            while len(self._texts) > TEXTS_KEPT:
+                del self._texts[next(iter(self._texts))]
         return found
 
-    def _load_tokens(self, ids: Iterable[int]) -> None:
+    def load_tokens(self, ids: Iterable[int]) -> Mapping[int, bytes | None]:
+        """The bytes of the tokens `ids`, among those of all that were ever asked for; None for what is no text."""
         missing = sorted({i for i in ids if i not in self._token_bytes})
         if missing:
             self._token_bytes.update(zip(missing, self.reader.token_bytes(missing), strict=True))
+        return self._token_bytes
 
     def to_pandas(self) -> pd.DataFrame:
         """A row per neuron: class, role, cosines, `store.search.NUMBERS`, frequency and output mass by combination."""

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from neuronagent.domain import NeuronId, Text
 from neuronagent.errors import ModelError
 from neuronagent.index.activation import activation_of
 from neuronagent.models.gated import GatedModel
+from neuronagent.service.devices import products
+from neuronagent.service.options import BuildOptions
 
 Floats = NDArray[np.float32]
 
@@ -75,6 +78,22 @@ def values_at(
         raise ModelError(f"{model.name} gives activations that are not finite", remedy="use another dtype or device")
     found = np.split(work.values, np.cumsum([len(each.numbers) for each in asked])[:-1], axis=1)
     return [Values(x_gate=gate, x_in=into, act=act) for gate, into, act in found]
+
+
+def values_of_index(
+    model: GatedModel,
+    info: Mapping[str, Any],
+    texts: Mapping[int, Text],
+    asked: Sequence[Asked],
+    *,
+    stop: threading.Event | None = None,
+    told: Callable[[float], None] | None = None,
+) -> list[Values] | None:
+    """`values_at` as the index was made: in batches of its size for the device, its products as precise."""
+    on_cuda = model.device.type == "cuda"
+    options = BuildOptions(model="", text="", db="", device=str(model.device))
+    with products(str(info["identity"]["dtype"]) if on_cuda else "float32"):
+        return values_at(model, texts, asked, batch_tokens=options.tokens_per_batch, stop=stop, told=told)
 
 
 class Work:

@@ -21,6 +21,7 @@ from neuronagent.domain import COMBINATIONS, IO_CLASS_THRESHOLD, SPLITS, NeuronR
 from neuronagent.errors import UsageError
 from neuronagent.explain import describe
 from neuronagent.layout import HISTOGRAM_EDGES
+from neuronagent.report.figures.looks import CLASS_COLOURS
 from neuronagent.service.lookup import Index, Neuron
 from neuronagent.service.tool_layers import layer_numbers
 from neuronagent.service.tools import provenance
@@ -39,13 +40,13 @@ _LOOKS: dict[SignCombination, tuple[str, Any]] = {  # colour and dash
     SignCombination.GATE_NEG_IN_POS: ("#009E73", (0, (1, 1))),
     SignCombination.GATE_NEG_IN_NEG: ("#B0528B", (0, (4, 1, 1, 1))),
 }
-_REGIONS: tuple[tuple[float, float, str, str], ...] = (  # left and lower edge, class, colour
-    (-1.0, IO_CLASS_THRESHOLD, "depletion", "#0072B2"),
-    (-1.0, 0.0, "conditional\ndepletion", "#56B4E9"),
-    (-IO_CLASS_THRESHOLD, IO_CLASS_THRESHOLD, "proportional change", "#009E73"),
-    (-IO_CLASS_THRESHOLD, 0.0, "orthogonal output", "#888888"),
-    (IO_CLASS_THRESHOLD, IO_CLASS_THRESHOLD, "enrichment", "#D55E00"),
-    (IO_CLASS_THRESHOLD, 0.0, "conditional\nenrichment", "#E69F00"),
+_REGIONS: tuple[tuple[float, float, str], ...] = (  # left and lower edge, class
+    (-1.0, IO_CLASS_THRESHOLD, "depletion"),
+    (-1.0, 0.0, "conditional depletion"),
+    (-IO_CLASS_THRESHOLD, IO_CLASS_THRESHOLD, "proportional change"),
+    (-IO_CLASS_THRESHOLD, 0.0, "orthogonal output"),
+    (IO_CLASS_THRESHOLD, IO_CLASS_THRESHOLD, "enrichment"),
+    (IO_CLASS_THRESHOLD, 0.0, "conditional enrichment"),
 )
 
 
@@ -150,10 +151,12 @@ def _draw_classes(axes: Axes, neuron: Neuron) -> None:
 
     axes.set_title("Its weights (★) among those of its layer", fontsize=9.5, loc="left")
     edge = IO_CLASS_THRESHOLD
-    for x, y, name, colour in _REGIONS:
+    for x, y, name in _REGIONS:
         width = 2 * edge if x == -edge else 1 - edge
-        axes.add_patch(Rectangle((x, y), width, 1 - edge if y else edge, facecolor=colour, alpha=0.16, linewidth=0))
-        axes.text(x + width / 2, 0.965 if y else 0.035, name, ha="center", va="top" if y else "bottom",
+        axes.add_patch(Rectangle((x, y), width, 1 - edge if y else edge, facecolor=CLASS_COLOURS[name], alpha=0.16,
+                                 linewidth=0))  # fmt: skip
+        lines = name.replace("conditional ", "conditional\n")
+        axes.text(x + width / 2, 0.965 if y else 0.035, lines, ha="center", va="top" if y else "bottom",
                   fontsize=7.5, color="#222222", zorder=4,
                   bbox={"facecolor": "white", "alpha": 0.65, "linewidth": 0, "pad": 1.2})  # fmt: skip
     for place in (-edge, edge):

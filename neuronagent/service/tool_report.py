@@ -8,24 +8,25 @@ in which Markdown has no meaning.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 from neuronagent.domain import COMBINATIONS, SignCombination, Split
 from neuronagent.explain import describe
+from neuronagent.report import markdown as page
+from neuronagent.report.markdown import code
 from neuronagent.service import views
 from neuronagent.service.bounded import budget, compact
 from neuronagent.service.lookup import Example, Index, Neuron
+from neuronagent.service.reporting.content import neuron_content
+from neuronagent.service.reporting.page_options import PageOptions
 from neuronagent.service.tool_more_results import Report
 from neuronagent.service.tools import QUOTED, provenance
 from neuronagent.service.untrusted import clean, clean_tail
-from neuronagent.service.weight_views import neighbours_view
 
 _EXAMPLES = 8
 _LISTED = 6
-_NEIGHBOURS = 3
 
 
 def neuron_uri(index: Index, neuron: str) -> str:
@@ -67,41 +68,10 @@ def neuron_json(neuron: Neuron) -> dict[str, Any]:
 
 
 def markdown(neuron: Neuron) -> str:
-    """The whole report."""
-    return "\n".join(_lines(neuron)) + "\n"
-
-
-def _lines(neuron: Neuron) -> Iterator[str]:
-    record = neuron.record
-    yield from _head(neuron)
-    yield from ("", "## Geometry", "")
-    baselines, geometry = neuron.index.reader.baselines(neuron.id.layer), record.geometry
-    yield "| cosine | value | 95 % of mismatched pairs |"
-    yield "|---|---|---|"
-    for name in ("cos_gate_in", "cos_gate_out", "cos_in_out"):
-        low, high = baselines[name].mismatched
-        if name != "cos_in_out":
-            low, high = -baselines[name].mismatched_absolute, baselines[name].mismatched_absolute
-        yield f"| {name} | {getattr(geometry, name):+.3f} | {low:+.3f} to {high:+.3f} |"
-    yield f"\nNorms: gate {geometry.norm_gate:.4g}, in {geometry.norm_in:.4g}, out {geometry.norm_out:.4g}."
-    yield from ("", "## Sign combinations", "")
-    yield from _shares(neuron)
-    explained = views.explanation_view(neuron)["combinations"]
-    for c in COMBINATIONS:
-        yield from ("", f"### {c.value}", "")
-        yield from _combination(neuron, c, explained[c.value])
-    yield from ("", "## Neighbours by weights", "")
-    yield from _neighbours(neuron)
-
-
-def _head(neuron: Neuron) -> Iterator[str]:
-    record = neuron.record
-    role = f", role {neuron.role.value}" if neuron.role else ""
-    yield f"# Neuron {neuron.id}: {record.io_class}{role}"
-    yield ""
-    yield describe.geometry_sentence(record.geometry, record.io_class) + "."
-    yield ""
-    yield f"Provenance: {code(provenance(neuron.index), 300)}. Examples are of the explain split only. {QUOTED}".strip()
+    """The whole report: the neuron's page in Markdown, with examples of the explain split only."""
+    content = neuron_content(neuron.index, neuron.id, PageOptions(examples=_EXAMPLES, split=Split.EXPLAIN))
+    said = f"Provenance: {code(provenance(neuron.index), 300)}. Examples are of the explain split only. {QUOTED}"
+    return page.markdown(content, note=said.strip())
 
 
 def _summary(neuron: Neuron, examples: int) -> Iterator[str]:
@@ -121,85 +91,16 @@ def _summary(neuron: Neuron, examples: int) -> Iterator[str]:
             yield f"  {_quoted(example, 40)}"
 
 
-def _shares(neuron: Neuron) -> Iterator[str]:
-    if not neuron.record.combinations:
-        yield "This index holds weights only: no corpus was run through the model."
-        return
-    yield "| combination | tokens | frequency | output mass | writes | strong from (tau) |"
-    yield "|---|---|---|---|---|---|"
-    for c in COMBINATIONS:
-        own = neuron.record.combinations[c]
-        tau = "–" if own.tau is None else f"{own.tau:.3g}"
-        written = "+w_out" if c.write_sign > 0 else "−w_out"
-        frequency, share = neuron.record.frequency(c), neuron.record.mass_share(c)
-        yield f"| {c.value} | {own.count:,} | {frequency:.2%} | {share:.2%} | {written} | {tau} |"
-    yield f"\nOf {neuron.record.tokens:,} tokens; {neuron.record.zeros:,} with an exact zero belong to none."
-
-
-def _combination(neuron: Neuron, c: SignCombination, explained: dict[str, Any]) -> Iterator[str]:
-    promoted, suppressed = describe.written_tokens(neuron.record, c), describe.suppressed_tokens(neuron.record, c)
-    yield f"Promotes {_tokens(promoted)}; suppresses {_tokens(suppressed)}."
-    said = explained["explanation"]
-    if said:
-        yield f"\nExplanation ({code(said['source'], 40)}), verdict **{explained['verdict']}**:"
-        yield code(said["text"], 1_500)
-        for score in explained["scores"]:
-            yield _score(score)
-    else:
-        yield f"\nNo explanation is stored: `neuronagent explain {neuron.id}` makes one."
-    examples = neuron.examples(c, split=Split.EXPLAIN, limit=_EXAMPLES)
-    if examples:
-        yield "\nStrongest examples (post, text):\n"
-    for example in examples:
-        yield f"- {example.value:+.4g} {_quoted(example, 160)}"
-
-
-def _score(score: dict[str, Any]) -> str:
-    value = "no value" if score["value"] is None else f"{score['value']:.3f}"
-    interval = "" if score["lo"] is None else f" [{score['lo']:.3f}, {score['hi']:.3f}]"
-    parts = [f"- {code(score['metric'], 40)} against {code(score['negative_set'], 40)}: {value}{interval}"]
-    parts.append(f"n {score['n_pos']} + {score['n_neg']}, split {score['split']}, judge {code(score['judge'], 60)}")
-    strongest = next((c for c in score["controls"] if c["kind"] == "strongest" and c["lift"] is not None), None)
-    if strongest:
-        parts.append(f"lift over the strongest control {strongest['lift']:+.3f}")
-    if score["reason"]:
-        parts.append(code(score["reason"], 160))
-    return "; ".join(parts)
-
-
-def _neighbours(neuron: Neuron) -> Iterator[str]:
-    found = neighbours_view(neuron)
-    if not found["available"]:
-        yield f"None: {clean(found['reason'], 200)}."
-        return
-    for name, listed in found.items():
-        if name != "available" and listed:
-            shown = ", ".join(f"{row['neuron']} ({row['cosine']:+.3f})" for row in listed[:_NEIGHBOURS])
-            yield f"- {name}: {shown}"
-
-
 def _share(neuron: Neuron, c: SignCombination) -> str:
     if c not in neuron.record.combinations:
         return ""
     return f"{neuron.record.frequency(c):.1%} of tokens, {neuron.record.mass_share(c):.1%} of output"
 
 
-def _tokens(entries: Any) -> str:
-    return ", ".join(code(entry.token, 24) for entry in entries[:8]) or "nothing"
-
-
 def _quoted(example: Example, width: int) -> str:
     parts = (clean_tail(example.before, width), clean(example.token, 40), clean(example.after, width // 4))
     before, token, after = (part.replace("⟦", "[").replace("⟧", "]") for part in parts)
     return code(f"{before}⟦{token}⟧{after}", 4 * width)
-
-
-def code(text: str, width: int) -> str:
-    """`text` in a code span, which ends nowhere within it."""
-    shown = clean(text, width) or "∅"
-    fence = "`" * (max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
-    padding = " " if shown.startswith("`") or shown.endswith("`") or shown.isspace() else ""
-    return f"{fence}{padding}{shown}{padding}{fence}"
 
 
 def _fitting(text: str, room: int) -> str:

@@ -18,6 +18,9 @@ from neuronagent.service.untrusted import clean
 from neuronagent.store.schema import COMBINATION_SUFFIXES
 from neuronagent.store.search import Range, SearchPage, SearchQuery, SearchRow, TokenCriterion
 
+_EXAMPLES = {c.value for c in COMBINATIONS}
+"""Places of a token that are found by its examples."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Criteria:
@@ -97,7 +100,7 @@ def _query(index: Index, criteria: Criteria, *, limit: int, offset: int) -> Sear
         cosines=cosines,
         frequency={c: (criteria.min_frequency, None)} if c else {},
         mass={c: (criteria.min_mass_share, None)} if c else {},
-        tokens=_tokens(index, criteria),
+        tokens=() if not criteria.token else (token_criterion(index, criteria.token, criteria.token_in),),
         explanation=criteria.explanation or "",
         sort=sort,
         descending=criteria.descending if criteria.descending is not None else sort != "neuron",
@@ -112,19 +115,18 @@ def _layers(index: Index, wanted: tuple[int, ...]) -> tuple[int, ...]:
     return wanted
 
 
-def _tokens(index: Index, criteria: Criteria) -> tuple[TokenCriterion, ...]:
-    if not criteria.token:
-        return ()
-    ids = index.reader.find_tokens(criteria.token)
+def token_criterion(index: Index, token: str, place: TokenPlace) -> TokenCriterion:
+    """Neurons at which `token` stands in this place; of examples only those of the explain split.
+
+    Raises:
+        NotFoundError: the model has no such token.
+    """
+    ids = index.reader.find_tokens(token)
     if not ids:
         remedy = "give the text of one single token, such as 'dog' or ' dog'; a long word may be several tokens"
-        raise NotFoundError(f"no token of this model reads {clean(criteria.token, 40)!r}", remedy=remedy)
-    split = Split.EXPLAIN if _in_examples(criteria) else None
-    return (TokenCriterion(kind=criteria.token_in, token_ids=tuple(ids), split=split),)
-
-
-def _in_examples(criteria: Criteria) -> bool:
-    return criteria.token_in in {c.value for c in COMBINATIONS}
+        raise NotFoundError(f"no token of this model reads {clean(token, 40)!r}", remedy=remedy)
+    split = Split.EXPLAIN if place in _EXAMPLES else None
+    return TokenCriterion(kind=place, token_ids=tuple(ids), split=split)
 
 
 def _hit(row: SearchRow, criteria: Criteria, response_format: Format) -> SearchHit:
@@ -164,7 +166,7 @@ def _note(criteria: Criteria, found: SearchPage) -> str:
         return f"sorted_by: {criteria.sort} of cos(out, token) over the vocabulary.{bound}"
     if criteria.sort == "mass":
         return f"sorted_by: output mass, the sum of |post| over the corpus.{bound}"
-    if criteria.token and _in_examples(criteria):
+    if criteria.token and criteria.token_in in _EXAMPLES:
         return f"match: largest |post| at this token among the strongest examples, explain split only.{bound}"
     if criteria.token:
         return "match: dot product with the token; only each vector's nearest tokens are searched."

@@ -78,7 +78,7 @@ def trace(
                 "this index was not computed from texts: there is nothing to run a model on",
                 remedy="index the model over a text",
             )
-        _refuse_unknown(reader, neurons)
+        refuse_unknown(reader, neurons)
     wanted = [neuron for neuron in dict.fromkeys(neurons) if versions.get(neuron) != PLAN_VERSION]
     if wanted:
         progress.start("loading the model", 0, "")
@@ -92,7 +92,8 @@ def trace(
     return Traced(neurons=len(wanted), before=len(set(neurons)) - len(wanted))
 
 
-def _refuse_unknown(reader: IndexReader, neurons: Sequence[NeuronId]) -> None:
+def refuse_unknown(reader: IndexReader, neurons: Sequence[NeuronId]) -> None:
+    """Raises `NotFoundError` for a neuron that the index does not have."""
     layers = reader.layers()
     for neuron in neurons:
         if not 0 <= neuron.index < layers.get(neuron.layer, 0):
@@ -137,7 +138,7 @@ class _Run:
     def __init__(self, reader: IndexReader, info: Mapping[str, Any], model: GatedModel) -> None:
         self._corpus, self._salt, self._model = CachedTexts(reader, traced=False), str(info["salt"]), model
         self._found_in = TraceCorpus(reader.texts(Split.TEST, tokens=CORPUS_TOKENS), self._salt)
-        self._dtype = str(info["identity"]["dtype"]) if model.device.type == "cuda" else "float32"
+        self._info = info
 
     def traced(self, neurons: Sequence[NeuronId], stop: threading.Event, told: _Told) -> Found | None:
         """What is to be stored of `neurons`; None if it was stopped before."""
@@ -159,24 +160,13 @@ class _Run:
         return found
 
     def _values(self, plans: Sequence[TracePlan], stop: threading.Event, told: _Told) -> list[Values] | None:
-        from neuronagent.service.devices import products
-        from neuronagent.service.options import BuildOptions
-        from neuronagent.service.token_values import Asked, values_at
+        from neuronagent.service.token_values import Asked, values_of_index
 
         texts = {text_id: text for planned in plans for text_id, text in planned.texts.items()}
-        options = BuildOptions(model="", text="", db="", device=str(self._model.device))
         asked = [
             Asked(neuron=p.evidence.neuron, sign=p.evidence.record.sign, numbers=p.numbers) for p in plans
         ]  # fmt: skip
-        with products(self._dtype):
-            return values_at(
-                self._model,
-                texts,
-                asked,
-                batch_tokens=options.tokens_per_batch,
-                stop=stop,
-                told=lambda share: told(1, share),
-            )
+        return values_of_index(self._model, self._info, texts, asked, stop=stop, told=lambda share: told(1, share))
 
 
 def _stored(tokens: TracedTokens) -> StoredTokens:

@@ -9,9 +9,10 @@ the number is stored with the scores.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, Table, and_, func, select
@@ -193,7 +194,7 @@ def find_explanations(
         query = query.where(_explanation.combination == combination.position)
     if not superseded:
         query = query.where(_explanation.superseded_by.is_(None))
-    return [_stored_explanation(row) for row in connection.execute(query.order_by(_explanation.id))]
+    return [stored_explanation(row) for row in connection.execute(query.order_by(_explanation.id))]
 
 
 def find_explanation(connection: Connection, explanation_id: int) -> StoredExplanation:
@@ -205,7 +206,7 @@ def find_explanation(connection: Connection, explanation_id: int) -> StoredExpla
     row = connection.execute(select(schema.explanation).where(_explanation.id == explanation_id)).first()
     if row is None:
         raise _no_explanation(explanation_id)
-    return _stored_explanation(row)
+    return stored_explanation(row)
 
 
 def find_scores(connection: Connection, explanation_id: int, *, superseded: bool = False) -> list[StoredScore]:
@@ -220,7 +221,7 @@ def find_scores(connection: Connection, explanation_id: int, *, superseded: bool
     for row in connection.execute(wanted.order_by(control.score_id, control.kind)).mappings():
         value = ScoreControl(**{field.name: row[field.name] for field in fields(ScoreControl)})
         controls.setdefault(row["score_id"], []).append(value)
-    return [_stored_score(row, tuple(controls.get(row.id, ()))) for row in found]
+    return [stored_score(row, tuple(controls.get(row.id, ()))) for row in found]
 
 
 def _put_explanation(
@@ -369,7 +370,8 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _stored_explanation(row: Row[Any]) -> StoredExplanation:
+def stored_explanation(row: Row[Any]) -> StoredExplanation:
+    """An explanation from its row."""
     explanation = Explanation(
         neuron=NeuronId(row.layer, row.neuron),
         combination=COMBINATIONS[row.combination],
@@ -392,16 +394,27 @@ def _stored_explanation(row: Row[Any]) -> StoredExplanation:
     )
 
 
-def _stored_score(row: Row[Any], controls: tuple[ScoreControl, ...]) -> StoredScore:
-    same = {field.name for field in fields(Score)} - {"split", "controls"}
-    values: dict[str, Any] = {name: getattr(row, name) for name in same}
+def stored_score(row: Row[Any], controls: tuple[ScoreControl, ...]) -> StoredScore:
+    """A score from its row, with its controls."""
+    identifier, explanation_id, split, tau, protocol, reading, created, superseded_by = _frame_of(row)
+    values: dict[str, Any] = dict(zip(_SAME, _same_of(row), strict=True))
     return StoredScore(
-        id=row.id,
-        explanation_id=row.explanation_id,
-        score=Score(split=SPLITS[row.split], controls=controls, **values),
-        tau=row.tau,
-        protocol_version=row.protocol_version,
-        reading=row.reading,
-        created=row.created,
-        superseded_by=row.superseded_by,
+        id=identifier,
+        explanation_id=explanation_id,
+        score=Score(split=SPLITS[split], controls=controls, **values),
+        tau=tau,
+        protocol_version=protocol,
+        reading=reading,
+        created=created,
+        superseded_by=superseded_by,
     )
+
+
+def _getter(*names: str) -> Callable[[Row[Any]], tuple[Any, ...]]:
+    """The columns `names` of a whole row of `score`, by their places: an index has millions of such rows."""
+    places = {column.name: place for place, column in enumerate(schema.score.columns)}
+    return itemgetter(*(places[name] for name in names))
+
+
+_same_of = _getter(*_SAME)
+_frame_of = _getter("id", "explanation_id", "split", "tau", "protocol_version", "reading", "created", "superseded_by")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from bisect import bisect_right
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -44,12 +44,21 @@ from neuronagent.store.failures import storage_errors
 from neuronagent.store.hypotheses import StoredHypothesis, find_hypotheses
 from neuronagent.store.judge_checks import find_checks
 from neuronagent.store.neighbours import neighbours_of
+from neuronagent.store.overview import (
+    NeuronOverview,
+    ScoreKinds,
+    Stored,
+    find_overviews,
+    find_published_overviews,
+    find_stored,
+)
 from neuronagent.store.packing import unpack_array
 from neuronagent.store.post_sums import find_post_sums
 from neuronagent.store.published import PublishedReader
+from neuronagent.store.revisions import State, find_states
 from neuronagent.store.search import SearchPage, SearchQuery, search
 from neuronagent.store.traced import StoredTokens, find_plan_versions, find_traced_tokens
-from neuronagent.store.traces import find_trace, find_traced, find_traces
+from neuronagent.store.traces import find_many_traces, find_trace, find_traced, find_traces
 
 _ID_BATCH = 10_000  # ids in one statement: SQLite takes 32,766 parameters
 
@@ -134,6 +143,19 @@ class IndexReader:
         """A few numbers of each of `neurons` that exists, read together: see `facts.NeuronFacts`."""
         with self._connect() as connection:
             return find_facts(connection, neurons)
+
+    def overviews(self, neurons: Iterable[NeuronId], *, tokens: int = 3) -> dict[NeuronId, NeuronOverview]:
+        """Each of `neurons` that the index computed or imported, in a line, with so many nearest `tokens`."""
+        wanted = set(neurons)
+        with self._connect() as connection:
+            found = find_overviews(connection, wanted, tokens=tokens)
+            return found | find_published_overviews(connection, wanted - found.keys())
+
+    def stored(self, neurons: Iterable[NeuronId], kinds: ScoreKinds) -> Iterator[tuple[NeuronId, list[Stored]]]:
+        """The current explanations of each of `neurons` that has any, with the scores of `kinds`; in order, a few
+        neurons in memory at a time."""
+        with self._connect() as connection:
+            yield from find_stored(connection, neurons, kinds)
 
     def neighbours(self, neuron: NeuronId) -> Neighbours | None:
         """The neighbours of `neuron` by list, strongest first; None where the index was made without.
@@ -343,6 +365,11 @@ class IndexReader:
         with self._connect() as connection:
             return find_hypotheses(connection, neuron)
 
+    def states(self, neurons: Iterable[NeuronId]) -> dict[NeuronId, list[State]]:
+        """What can change about each of `neurons` while the index stays the same, to be compared: `revisions.py`."""
+        with self._connect() as connection:
+            return find_states(connection, neurons)
+
     def trace(self, neuron: NeuronId, text_id: int) -> Trace | None:
         """What `neuron` did at the tokens of a text; None where that was not stored."""
         with self._connect() as connection:
@@ -352,6 +379,11 @@ class IndexReader:
         """All stored traces of `neuron`, by text."""
         with self._connect() as connection:
             return find_traces(connection, neuron)
+
+    def many_traces(self, neurons: Iterable[NeuronId]) -> dict[NeuronId, list[Trace]]:
+        """All stored traces of each of `neurons` that has some, by text."""
+        with self._connect() as connection:
+            return find_many_traces(connection, neurons)
 
     def traced(self) -> list[NeuronId]:
         """The neurons that have a stored trace, in order."""

@@ -7,11 +7,13 @@ pages bring their own. Written in place, by the one writer that an index may hav
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 import numpy as np
-from sqlalchemy import Connection, Engine, delete, select
+from sqlalchemy import Connection, Engine, bindparam, delete, select
 
 from neuronagent.domain import QUANTITIES, NeuronId
+from neuronagent.errors import StorageError
 from neuronagent.published import Trace
 from neuronagent.store import schema
 from neuronagent.store.engine import engine_name
@@ -20,6 +22,9 @@ from neuronagent.store.packing import pack, unpack_array
 from neuronagent.store.rows import Row
 
 _trace = schema.trace.c
+_IDS = 10_000  # ids in one statement: SQLite takes 32,766 parameters
+_KEYS = ("layer", "neuron", "text_id")
+_SAME = delete(schema.trace).where(*(_trace[key] == bindparam(f"same_{key}") for key in _KEYS))
 
 
 def add_traces(engine: Engine, neuron: NeuronId, traces: Iterable[Trace]) -> None:
@@ -28,11 +33,21 @@ def add_traces(engine: Engine, neuron: NeuronId, traces: Iterable[Trace]) -> Non
     Raises:
         StorageError: they cannot be written.
     """
+    set_traces(engine, [(neuron, traces)])
+
+
+def set_traces(engine: Engine, found: Iterable[tuple[NeuronId, Iterable[Trace]]]) -> None:
+    """`add_traces` for many neurons: all of them or none.
+
+    Raises:
+        StorageError: they cannot be written.
+    """
     with storage_errors(engine_name(engine)), engine.begin() as connection:
-        for row in trace_rows(neuron, traces):
-            same = (_trace.layer == row["layer"], _trace.neuron == row["neuron"], _trace.text_id == row["text_id"])
-            connection.execute(delete(schema.trace).where(*same))
-            connection.execute(schema.trace.insert().values(**row))
+        for neuron, traces in found:
+            rows = list({row["text_id"]: row for row in trace_rows(neuron, traces)}.values())
+            if rows:
+                connection.execute(_SAME, [{f"same_{key}": row[key] for key in _KEYS} for row in rows])
+                connection.execute(schema.trace.insert(), rows)
 
 
 def trace_rows(neuron: NeuronId, traces: Iterable[Trace]) -> Iterator[Row]:
@@ -62,6 +77,19 @@ def find_traces(connection: Connection, neuron: NeuronId) -> list[Trace]:
     return [Trace(text=row.text_id, start=row.start, values=_values(row.values)) for row in rows]
 
 
+def find_many_traces(connection: Connection, neurons: Iterable[NeuronId]) -> dict[NeuronId, list[Trace]]:
+    """All traces of each of `neurons` that has some, by text."""
+    found: dict[NeuronId, list[Trace]] = {}
+    for layer, members in groupby(sorted(set(neurons)), key=lambda neuron: neuron.layer):
+        indices = [neuron.index for neuron in members]
+        for start in range(0, len(indices), _IDS):
+            query = select(schema.trace).where(_trace.layer == layer, _trace.neuron.in_(indices[start : start + _IDS]))
+            for row in connection.execute(query.order_by(_trace.neuron, _trace.text_id)):
+                trace = Trace(text=row.text_id, start=row.start, values=_values(row.values))
+                found.setdefault(NeuronId(layer, row.neuron), []).append(trace)
+    return found
+
+
 def find_traced(connection: Connection) -> list[NeuronId]:
     """The neurons that have a trace, in order."""
     query = select(_trace.layer, _trace.neuron).distinct().order_by(_trace.layer, _trace.neuron)
@@ -69,4 +97,9 @@ def find_traced(connection: Connection) -> list[NeuronId]:
 
 
 def _values(blob: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    return np.ascontiguousarray(unpack_array(blob, np.float32).reshape(len(QUANTITIES), -1).T)
+    flat = unpack_array(blob, np.float32)
+    if len(flat) % len(QUANTITIES):
+        raise StorageError(
+            f"the index is damaged: a trace has {len(flat)} values", remedy="restore it from a copy, or build it again"
+        )
+    return np.ascontiguousarray(flat.reshape(len(QUANTITIES), -1).T)

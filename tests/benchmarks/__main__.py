@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks            # everything, some 15 minutes on two cores
     python -m tests.benchmarks recorder   # or commands, build, growth, weights, neighbours, database, tracing, batch,
-                                          # concept, live, mcp
+                                          # concept, live, mcp, map
 
 Whole processes are timed as a shell would, medians of several runs; ratios are measured side by side in one run.
 Nothing is asserted: machines differ. The table goes to stdout and `bench.json` beside it holds the numbers.
@@ -172,10 +172,17 @@ def mcp(folder: Path) -> dict[str, Any]:
     return measured.measure(db)
 
 
+def model_map(folder: Path) -> dict[str, Any]:
+    """The map of a model of 352,256 neurons."""
+    from tests.benchmarks import model_map as measured
+
+    return {"352,256 neurons": measured.measure(folder)}
+
+
 PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     part.__name__: part
     for part in (commands, recorder, build, growth, weights, neighbours, database, tracing, batch, concept, live, mcp)
-}
+} | {"map": model_map}
 
 
 def show(part: str, found: dict[str, Any]) -> None:

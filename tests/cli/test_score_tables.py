@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from neuronagent.cli import batch_table, explain_card, scores_card
+from neuronagent.cli import batch_table, scores_card
 from neuronagent.domain import NeuronId, SignCombination
 from neuronagent.explain.verdict import Verdict
+from neuronagent.service import saying
 from neuronagent.service.batch_report import BatchReport, Distribution
 from neuronagent.service.llm.campaign import CampaignReport
 
@@ -31,7 +32,8 @@ def control(kind: str, value: float | None = 0.5, lift: float | None = 0.4) -> d
 
 
 def said(text: str, **more: Any) -> dict[str, Any]:
-    own = {"id": 1, "text": text, "label": None, "source": "llm", "author": None, "model": "some/writer"}
+    own: dict[str, Any] = {"id": 1, "text": text, "label": None, "source": "llm", "author": None, "unsealed": False}
+    own["model"] = "some/writer"
     return own | more
 
 
@@ -148,7 +150,7 @@ def test_other_judges_are_told_with_their_verdicts() -> None:
 
 def test_a_long_hostile_text_is_cut_and_made_visible() -> None:
     own = combination(explanation=said("x\x1b[2J\u202e" * 500, author="Eve\x07", source="human"))
-    shown = explain_card.said_by(own)
+    shown = saying.said_by(own)
     assert len(shown) < 400
     assert "\x1b" not in shown
     assert "\u202e" not in shown
@@ -157,10 +159,10 @@ def test_a_long_hostile_text_is_cut_and_made_visible() -> None:
 
 def test_with_a_summary_the_card_says_that_instead_of_rules() -> None:
     rule = combination(score("detection", "N0"), explanation=said("r", source="rule", label="on `x`"))
-    assert explain_card.sentences({"gate+_in+": rule}, "It does this.") == ["It does this."]
-    assert "it fires on `x`" in explain_card.sentences({"gate+_in+": rule}, None)[0]
+    assert saying.sentences({"gate+_in+": rule}, "It does this.") == ["It does this."]
+    assert "it fires on `x`" in saying.sentences({"gate+_in+": rule}, None)[0]
     written = combination(score("detection", "N0"), explanation=said("t", label="ends of clauses."))
-    assert "“ends of clauses”, it promotes `␣x`." in explain_card.sentences({"gate+_in+": written}, None)[0]
+    assert "“ends of clauses”, it promotes `␣x`." in saying.sentences({"gate+_in+": written}, None)[0]
 
 
 def report(**more: Any) -> BatchReport:

@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +20,7 @@ import anyio
 from mcp.server.mcpserver import MCPServer
 
 from neuronagent.mcp_server.http import build_app, leave, serve_http
+from neuronagent.mcp_server.http_app import Pages
 from neuronagent.mcp_server.http_connections import StoppingServer
 from neuronagent.mcp_server.http_options import HttpOptions
 from tests.mcp_server.pipe import ENVELOPE
@@ -69,6 +70,16 @@ class Served:
             wire.send(request)
             return wire.read()
 
+    def page(
+        self, path: str, method: str = "GET", body: bytes | None = None, headers: Mapping[str, str | None] | None = None
+    ) -> Response:
+        """The answer to a browser's request; a header that is None is left out."""
+        given: dict[str, str | None] = {"host": f"127.0.0.1:{self.port}", "accept": "text/html"}
+        if body is not None:
+            given |= {"content-type": "application/x-www-form-urlencoded", "content-length": str(len(body))}
+        lines = [f"{name}: {value}" for name, value in (given | dict(headers or {})).items() if value is not None]
+        return self.ask("\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode() + (body or b""))
+
     def call(self, tool: str, *, id: object = 1, modern: bool = True, **arguments: Any) -> bytes:
         """A request that calls a tool."""
         return self.post(
@@ -104,6 +115,10 @@ class Response:
     @property
     def json(self) -> Any:
         return json.loads(self.body)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
 
     @property
     def error(self) -> dict[str, Any]:
@@ -170,12 +185,12 @@ class Wire:
 
 
 @contextmanager
-def serving(server: MCPServer[Any] | None = None, **options: Any) -> Generator[Served]:
+def serving(server: MCPServer[Any] | None = None, *, pages: Pages | None = None, **options: Any) -> Generator[Served]:
     """A real server on a free port, in a thread, until the block ends."""
     listening = socket.create_server(("127.0.0.1", 0))
     http = replace(HttpOptions(port=listening.getsockname()[1], stop_seconds=0.2), **options)
     ready = threading.Event()
-    running = StoppingServer(build_app(server or small_server(), http), http, ready.set)
+    running = StoppingServer(build_app(server or small_server(), http, pages), http, ready.set)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     assert ready.wait(20)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from neuronagent.domain import COMBINATIONS, NeuronId, Quantity, QuantityStatistics, SignCombination
-from neuronagent.errors import NotFoundError, UsageError
+from neuronagent.errors import NotFoundError, StorageError, UsageError
 from neuronagent.published import (
     IMPORTED,
     PublishedBatch,
@@ -21,7 +21,7 @@ from neuronagent.published import (
 from neuronagent.store.engine import open_writer
 from neuronagent.store.published import PublishedQuery, batch_of, write_published
 from neuronagent.store.reader import IndexReader
-from neuronagent.store.traces import add_traces
+from neuronagent.store.traces import add_traces, set_traces
 from tests.store.made_index import Made
 
 TOKENS = ["<|endoftext|>", "\ud800", "\x00", " the", "日本"]
@@ -114,6 +114,42 @@ def test_traces_are_added_to_a_computed_index_and_replaced(target: str, made: Ma
     with IndexReader.open(target) as reader:
         assert [(t.text, t.start, t.values.shape) for t in reader.traces(who)] == [(1, 0, (5, 4)), (4, 0, (2, 4))]
         assert reader.neuron(who).neuron == who
+
+
+def test_traces_of_many_neurons_are_stored_all_or_none_and_read_together(target: str, made: Made) -> None:
+    made.write(target)
+    a, b, c = NeuronId(0, 2), NeuronId(1, 3), NeuronId(1, 0)
+    ones = [Trace(text=text, start=text, values=np.full((3, 4), text, np.float32)) for text in (5, 1)]
+
+    def failing() -> Iterator[tuple[NeuronId, list[Trace]]]:
+        yield c, ones
+        raise RuntimeError("no more")
+
+    engine = open_writer(target)
+    set_traces(engine, [(a, ones), (b, [*ones, TRACE]), (c, [])])
+    with pytest.raises(RuntimeError, match="no more"):
+        set_traces(engine, failing())
+    engine.dispose()
+    with IndexReader.open(target) as reader:
+        found = reader.many_traces([b, a, c, NeuronId(7, 7), a])
+        assert {neuron: [(t.text, t.start) for t in traces] for neuron, traces in found.items()} == {
+            a: [(1, 1), (5, 5)],
+            b: sorted({5: 5, 1: 1, TRACE.text: TRACE.start}.items()),
+        }
+        assert reader.many_traces([]) == {}
+        assert [t.values.tolist() for t in found[a]] == [t.values.tolist() for t in reader.traces(a)]
+
+
+def test_a_damaged_trace_is_an_error(tmp_path: Path, made: Made) -> None:
+    path = str(tmp_path / "damaged.db")
+    made.write(path)
+    engine = open_writer(path)
+    add_traces(engine, NeuronId(1, 3), [TRACE])
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE trace SET \"values\" = x'000000803f'")
+    engine.dispose()
+    with IndexReader.open(path) as reader, pytest.raises(StorageError, match="a trace has 1 values"):
+        reader.traces(NeuronId(1, 3))
 
 
 def test_a_failed_import_leaves_the_old_index(tmp_path: Path) -> None:

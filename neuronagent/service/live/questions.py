@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 QUESTIONS: Mapping[str, str] = {
     "activate": "neuronagent.service.live.activate:activate",
     "top_neurons": "neuronagent.service.live.activate:top_neurons",
+    "look": "neuronagent.service.live.look:look",
     "attribute": "neuronagent.service.live.attribute:attribute",
     "ablate": "neuronagent.service.live.ablate:ablate",
     "steer": "neuronagent.service.live.steer:steer",

@@ -1,0 +1,4 @@
+"""The model map's figures, drawn by matplotlib (the extra `plot`) from what `service.reporting.model_map` counted.
+
+Each module has `draw(content, points, looks)`; none imports matplotlib until it draws. `drawing` has them all by name.
+"""
