@@ -13,7 +13,7 @@ from neuronagent.cli.options import Db
 from neuronagent.cli.output import print_json, say
 from neuronagent.domain import NeuronId, clip
 from neuronagent.errors import UsageError
-from neuronagent.report.model_content import FIGURES
+from neuronagent.report.figures import FIGURES
 
 if TYPE_CHECKING:
     from neuronagent.service.lookup import Index

@@ -17,6 +17,7 @@ _LEFT, _RIGHT, _TOP, _BASE = 34, 4, 16, 86
 _TALL = _BASE - _TOP
 _OCTAVES = 4
 """Between labels of |post|."""
+_NAMED = 0.4 * _WIDTH  # as far as the name of the axis of counts reaches from the left
 
 
 def histogram(found: Histogram, place: int) -> Markup:
@@ -51,7 +52,7 @@ def histogram(found: Histogram, place: int) -> Markup:
         + (f"; {strong:,} strong ones, from τ = {tau:.2g} on." if tau is not None else "."),
         _WIDTH,
         _HEIGHT,
-        _counts_axis(top, clear=tau is not None and tau > 0 and along(tau) < _WIDTH / 2),
+        _counts_axis(top, clear=tau is not None and tau > 0 and along(tau) < _NAMED),
         group(*bars, fill=f"var(--c{place})"),
         _tau(along(tau), tau, strong / total) if tau and tau > 0 else Markup(""),
         line(_LEFT, _BASE, _WIDTH - _RIGHT, _BASE, stroke="var(--line)"),
@@ -87,7 +88,7 @@ def _high(count: int, top: float) -> float:
 
 
 def _counts_axis(top: float, *, clear: bool) -> Markup:
-    """1 and, by their logarithm, two larger powers of ten; the axis's name leaves the left half `clear` for τ's."""
+    """1 and, by their logarithm, two larger powers of ten; the axis's name leaves the left `clear` for τ's."""
     largest = int(top)
     powers = sorted({0, largest // 2, largest} if largest > 1 else {0, largest})
     marks = [(_BASE - _high(10**power, top), _power(power)) for power in powers]
@@ -126,7 +127,7 @@ def _value_axis(edges: Sequence[float], total: int, along: Callable[[float], flo
 
 def _tau(x: float, tau: float, share: float) -> Markup:
     """From where a token is strong, and how many are."""
-    right = x < _WIDTH / 2
+    right = x < 0.7 * _WIDTH
     said = f"τ {tau:.2g}: {wording.percent(share)}"
     return group(
         line(x, _TOP - 8, x, _BASE, stroke="var(--ink)", stroke_dasharray="3 2"),

@@ -6,13 +6,12 @@ nothing and nobody is mentioned. Minus signs of numbers are ASCII, so that they 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from neuronagent import wording
-from neuronagent.domain import SignCombination
+from neuronagent.report import markdown_parts as parts
 from neuronagent.report.content import (
     ControlRow,
     NeuronContent,
@@ -34,26 +33,6 @@ def markdown(content: NeuronContent, *, note: str = "") -> str:
     return "\n".join(_lines(content, note)) + "\n"
 
 
-def code(text: str, width: int) -> str:
-    """`text`, at most `width` characters and each of them visible, in a code span."""
-    return _fenced(wording.clipped(wording.visible(text[: width + 1]), width))
-
-
-def cell(text: str, width: int) -> str:
-    """`code` within a table, where a bar ends the cell even in a code span: a broken bar stands for it."""
-    return code(text, width).replace("|", "¦")
-
-
-def _fenced(shown: str) -> str:
-    """A code span that ends nowhere within it."""
-    shown = shown or "∅"
-    fence = "`" * (max((len(run) for run in re.findall("`+", shown)), default=0) + 1)
-    ends = {shown[0], shown[-1]}
-    # Markdown takes away one space at each end, if there is one at both, but not of spaces alone.
-    padding = " " if "`" in ends or (ends == {" "} and shown.strip(" ")) else ""
-    return f"{fence}{padding}{shown}{padding}{fence}"
-
-
 def _lines(content: NeuronContent, note: str) -> Iterator[str]:
     yield from _head(content)
     if note:
@@ -64,7 +43,7 @@ def _lines(content: NeuronContent, note: str) -> Iterator[str]:
         yield from ("", "## Vocabulary", "", *_vocabulary(content["vocabulary"]))
     yield from ("", "## Sign combinations", "", *_shares(content))
     for own in content["combinations"]:
-        yield from ("", f"### {_name(own['name'])}", "", *_combination(own, content))
+        yield from ("", f"### {parts.combination_name(own['name'])}", "", *_combination(own, content))
     yield from ("", "## Told apart", "", *_told_apart(content["told_apart"]))
     yield from ("", "## Neighbours by weights", "", *_neighbours(content))
     yield from ("", "## Provenance", "", *_provenance(content))
@@ -88,10 +67,10 @@ def _ours(content: NeuronContent) -> bool:
 
 def _sentence(text: str, *, ours: bool) -> str:
     """A sentence with the tokens in it as code; all of it as code where it is, or may be, somebody else's."""
-    parts = text.split("`")
-    if ours and len(parts) % 2 and all(map(_HARMLESS.fullmatch, parts[::2])):
-        return "".join(code(part, 200) if place % 2 else part for place, part in enumerate(parts))
-    return code(text, 1_000)
+    pieces = text.split("`")
+    if ours and len(pieces) % 2 and all(map(_HARMLESS.fullmatch, pieces[::2])):
+        return "".join(parts.code(piece, 200) if place % 2 else piece for place, piece in enumerate(pieces))
+    return parts.code(text, 1_000)
 
 
 def _geometry(content: NeuronContent) -> Iterator[str]:
@@ -100,9 +79,9 @@ def _geometry(content: NeuronContent) -> Iterator[str]:
     yield "|---|---:|---:|"
     for key, name in _COSINES.items():
         band = baselines.get(key)
-        unrelated = f"{_signed(band['lo'])} to {_signed(band['hi'])}" if band else "–"
-        yield _row(name, _signed(geometry.get(key)), unrelated)
-    norms = ", ".join(f"{name} {_plain(geometry.get(f'norm_{name}'))}" for name in ("gate", "in", "out"))
+        unrelated = f"{parts.signed(band['lo'])} to {parts.signed(band['hi'])}" if band else "–"
+        yield parts.row(name, parts.signed(geometry.get(key)), unrelated)
+    norms = ", ".join(f"{name} {parts.digits(geometry.get(f'norm_{name}'))}" for name in ("gate", "in", "out"))
     yield from ("", f"Norms: {norms}.")
 
 
@@ -116,11 +95,13 @@ def _vocabulary(vocabulary: Mapping[str, Projection]) -> Iterator[str]:
 def _nearest(found: Sequence[Token]) -> str:
     if not found:
         return "none"
-    return f"{_chips([token['token'] for token in found])} ({_signed(found[0]['cosine'])})"
+    return f"{_chips([token['token'] for token in found])} ({parts.signed(found[0]['cosine'])})"
 
 
 def _chips(tokens: Sequence[str]) -> str:
-    return ", ".join(code(token.replace(" ", "␣"), wording.LONGEST_TOKEN) for token in tokens[:_TOKENS]) or "nothing"
+    return (
+        ", ".join(parts.code(token.replace(" ", "␣"), wording.LONGEST_TOKEN) for token in tokens[:_TOKENS]) or "nothing"
+    )
 
 
 # Statistics
@@ -135,9 +116,14 @@ def _shares(content: NeuronContent) -> Iterator[str]:
     for own in content["combinations"]:
         post = own["statistics"].get("post") or {"mean": None, "min": None, "max": None}
         tau = own["histogram"]["tau"] if own["histogram"] else None
-        cells = [_name(own["name"]), _count(own["count"]), _share(own["frequency"]), _share(own["mass_share"])]
-        cells += ["+w_out" if own["write_sign"] > 0 else "−w_out", _plain(tau)]
-        yield _row(*cells, *(_value(post[key]) for key in ("mean", "min", "max")))
+        cells = [
+            parts.combination_name(own["name"]),
+            parts.count(own["count"]),
+            parts.share(own["frequency"]),
+            parts.share(own["mass_share"]),
+        ]
+        cells += ["+w_out" if own["write_sign"] > 0 else "−w_out", parts.digits(tau)]
+        yield parts.row(*cells, *(parts.number(post[key]) for key in ("mean", "min", "max")))
     if content["imported"]:
         return
     yield ""
@@ -154,20 +140,20 @@ def _combination(own: PageCombination, content: NeuronContent) -> Iterator[str]:
     if explanation:
         yield from _explanation(explanation)
     else:
-        reason = f" ({code(own['reason'], 300)})" if own["reason"] else ""
+        reason = f" ({parts.code(own['reason'], 300)})" if own["reason"] else ""
         yield f"No explanation is stored{reason}: `neuronagent explain {content['neuron']}` makes one."
     if own["examples"]:
-        yield from ("", f"Examples: post, text, split and position ({code(content['examples_of'], 200)}).", "")
+        yield from ("", f"Examples: post, text, split and position ({parts.code(content['examples_of'], 200)}).", "")
         yield from map(_example, own["examples"])
     else:
-        yield from ("", f"No examples: {code(own['no_examples'] or 'none were asked for', 300)}.")
+        yield from ("", f"No examples: {parts.code(own['no_examples'] or 'none were asked for', 300)}.")
 
 
 def _example(example: PageExample) -> str:
     where = [example["split"] or "no split"]
     where += [] if example["position"] is None else [f"@{example['position']}"]
     where += [f"and {example['copies']} near copies"] if example["copies"] else []
-    return f"- {_value(example['value'])} {_quoted(example)} ({' '.join(where)})"
+    return f"- {parts.number(example['value'])} {_quoted(example)} ({' '.join(where)})"
 
 
 def _quoted(example: PageExample) -> str:
@@ -178,7 +164,7 @@ def _quoted(example: PageExample) -> str:
     cut = example["before"] or len(before) > _BEFORE
     goes_on = example["after"] or len(after) > _AFTER
     before, after = before[-_BEFORE:], after[:_AFTER]
-    return _fenced(f"{'…' if cut else ''}{before}⟦{token}⟧{after}{'…' if goes_on else ''}")
+    return parts.fenced(f"{'…' if cut else ''}{before}⟦{token}⟧{after}{'…' if goes_on else ''}")
 
 
 # What is said, and how good it is
@@ -187,8 +173,8 @@ def _quoted(example: PageExample) -> str:
 def _explanation(said: PageExplanation) -> Iterator[str]:
     unfit = " (the judge failed its check)" if said["judge_fit"] is False else ""
     unsealed = "; its writer may have seen test items" if said["unsealed"] else ""
-    yield f"Explanation ({code(said['by'], 60)}{unsealed}), verdict **{said['verdict']}**{unfit}:"
-    yield from ("", code(said["text"], 1_500))
+    yield f"Explanation ({parts.code(said['by'], 60)}{unsealed}), verdict **{said['verdict']}**{unfit}:"
+    yield from ("", parts.code(said["text"], 1_500))
     if said["scores"]:
         yield from ("", "| score | value [95 %] | strong + others | chance | note |", "|---|---:|---:|---:|---|")
         yield from map(_score, said["scores"])
@@ -196,57 +182,61 @@ def _explanation(said: PageExplanation) -> Iterator[str]:
         yield from ("", "| control | value | lift over it [95 %] |", "|---|---:|---:|")
         yield from map(_control, said["controls"])
     if said["judge"]:
-        yield from ("", f"Judge: {code(said['judge'], 60)}.")
+        yield from ("", f"Judge: {parts.code(said['judge'], 60)}.")
     for line in said.get("judged_also", []):
-        yield from ("", code(line, 300))
+        yield from ("", parts.code(line, 300))
     for other in said["others"]:
-        yield from ("", f"Also ({code(other['by'], 60)}, {other['verdict']}): {code(other['text'], 300)}")
+        yield from ("", f"Also ({parts.code(other['by'], 60)}, {other['verdict']}): {parts.code(other['text'], 300)}")
 
 
 def _score(row: ScoreRow) -> str:
     name = row["name"] if row["metric"].lower() in row["name"].lower() else f"{row['metric']} {row['name']}"
     n = f"n {row['n_pos']} + {row['n_neg']}"
-    note = cell(row["note"], 200) if row["note"] else ""
-    return _row(cell(name, 60), _interval(row["value"], row["lo"], row["hi"]), n, _plain(row["chance"]), note)
+    note = parts.cell(row["note"], 200) if row["note"] else ""
+    return parts.row(
+        parts.cell(name, 60), _interval(row["value"], row["lo"], row["hi"]), n, parts.digits(row["chance"]), note
+    )
 
 
 def _control(row: ControlRow) -> str:
     value = "no value" if row["value"] is None else f"{row['value']:.3f}"
-    lift = "–" if row["lift"] is None else _signed(row["lift"])
+    lift = "–" if row["lift"] is None else parts.signed(row["lift"])
     if row["lift_lo"] is not None and row["lift_hi"] is not None:
-        lift += f" [{_signed(row['lift_lo'])}, {_signed(row['lift_hi'])}]"
-    return _row(cell(row["name"], 80), value, lift)
+        lift += f" [{parts.signed(row['lift_lo'])}, {parts.signed(row['lift_hi'])}]"
+    return parts.row(parts.cell(row["name"], 80), value, lift)
 
 
 def _interval(value: float | None, lo: float | None, hi: float | None) -> str:
-    limits = f"{_three(lo)}, {_three(hi)}"
+    limits = f"{parts.score(lo)}, {parts.score(hi)}"
     if value is None:
         return "no value" if lo is None else f"between {limits}"
-    return _three(value) if lo is None else f"{_three(value)} [{limits}]"
+    return parts.score(value) if lo is None else f"{parts.score(value)} [{limits}]"
 
 
 def _told_apart(found: Mapping[str, Any]) -> Iterator[str]:
     if not found.get("available"):
-        yield f"Not tested: {code(str(found.get('reason') or 'no reason is known'), 300)}."
+        yield f"Not tested: {parts.code(str(found.get('reason') or 'no reason is known'), 300)}."
         return
     unfit = " The judge failed its check." if found.get("judge_fit") is False else ""
-    value, lo, hi, chance = (_share(found.get(key)) for key in ("value", "lo", "hi", "chance"))
+    value, lo, hi, chance = (parts.share(found.get(key)) for key in ("value", "lo", "hi", "chance"))
     yield (
         f"{value} [{lo} to {hi}] of the windows go to the right combination (chance {chance}, n = "
         f"{found.get('windows')}, {found.get('split')} split).{unfit}"
     )
-    pairs = [f"{_name(a)} and {_name(b)}" for a, b in found.get("not_told_apart") or []]
+    pairs = [
+        f"{parts.combination_name(a)} and {parts.combination_name(b)}" for a, b in found.get("not_told_apart") or []
+    ]
     if pairs:
         yield from ("", f"Not told apart: {'; '.join(pairs)}.")
 
 
 def _neighbours(content: NeuronContent) -> Iterator[str]:
     if content["neighbours"] is None:
-        yield f"None: {code(content['no_neighbours'] or 'no reason is known', 200)}."
+        yield f"None: {parts.code(content['no_neighbours'] or 'no reason is known', 200)}."
         return
     for name, listed in content["neighbours"].items():
         if listed:
-            shown = ", ".join(f"{row['neuron']} ({_signed(row['cosine'])})" for row in listed[:_NEIGHBOURS])
+            shown = ", ".join(f"{row['neuron']} ({parts.signed(row['cosine'])})" for row in listed[:_NEIGHBOURS])
             yield f"- {name}: {shown}"
 
 
@@ -268,46 +258,8 @@ def _provenance(content: NeuronContent) -> Iterator[str]:
     published: dict[str, Any] = found["published"] or {}
     rows |= {f"published: {key}": _said(value) for key, value in published.items() if value}
     yield from ("| | |", "|---|---|")
-    yield from (_row(key, cell(value, 200)) for key, value in rows.items() if value)
+    yield from (parts.row(key, parts.cell(value, 200)) for key, value in rows.items() if value)
 
 
 def _said(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-# Cells
-
-
-def _row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _name(combination: str) -> str:
-    return wording.name(SignCombination(combination))
-
-
-def _signed(value: float | None) -> str:
-    return f"{value:+.3f}" if value is not None and math.isfinite(value) else "–"
-
-
-def _value(value: float | None) -> str:
-    return f"{value:+.4g}" if value is not None and math.isfinite(value) else "–"
-
-
-def _three(value: float | None) -> str:
-    """A score: three decimals, or three digits where it is small."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{value:.3g}" if 0 < abs(value) < 0.0995 else f"{value:.3f}"
-
-
-def _plain(value: float | None) -> str:
-    return f"{value:.3g}" if value is not None and math.isfinite(value) else "–"
-
-
-def _count(value: int | None) -> str:
-    return "–" if value is None else f"{value:,}"
-
-
-def _share(value: float | None) -> str:
-    return f"{100 * value:.2f} %" if value is not None and math.isfinite(value) else "–"

@@ -12,8 +12,6 @@ from typing import TypedDict
 from neuronagent.report.content import Provenance
 
 SCHEMA_VERSION = 1
-FIGURES = ("classes", "cosines", "scatter", "medians", "frequency", "roles")
-"""The figures of a map, in the order in which a page shows them; `figures.drawing.DRAW` has how."""
 
 COSINES: Mapping[str, str] = {
     "cos_gate_in": "|cos(gate,in)|",

@@ -18,7 +18,7 @@ from neuronagent.domain import COMBINATIONS
 from neuronagent.report.site_content import SiteRow, SiteUnit
 
 TEXT_BYTES = 1_600_000
-"""So much of a page may be explanations; if they are longer in all, each is cut to the first of `_LENGTHS` that fits."""
+"""So much of a page may be explanations; if they are longer, each is cut to the first of `_LENGTHS` that fits."""
 _LENGTHS = (240, 180, 140, 110, 90, 75, 60, 50)
 _FREQUENCY, _MILLE = 100_000, 1000
 _ENDS_SCRIPT = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
@@ -42,12 +42,11 @@ def site_data(rows: Sequence[SiteRow]) -> Data:
     names = {name: _Strings() for name in ("classes", "roles", "verdicts", "writers", "tokens", "texts", "items")}
     units = [unit for row in rows for unit in row["units"]]
     length = text_length(map(said, units))
-    own = f"{{}}.html".format
     return {
         "columns": {
             "layer": [row["layer"] for row in rows],
             "index": [row["index"] for row in rows],
-            "page": [1 if row["page"] == own(row["neuron"]) else row["page"] for row in rows],
+            "page": [1 if row["page"] == f"{row['neuron']}.html" else row["page"] for row in rows],
             "class": [names["classes"].place(row["io_class"]) for row in rows],
             "role": [names["roles"].place(row["role"]) for row in rows],
             **{
@@ -87,10 +86,10 @@ def said(unit: SiteUnit) -> str | None:
     return None if text is None else wording.label(text)
 
 
-def text_length(texts: Iterable[str | None]) -> int:
-    """How long an explanation may be for all of them to fit."""
+def text_length(texts: Iterable[str | None], limit: int = TEXT_BYTES) -> int:
+    """How long an explanation may be for all of them to fit into `limit` bytes."""
     sizes = [len(text.encode("utf-8", "replace")) for text in set(texts) if text]
-    fits = (length for length in _LENGTHS if sum(min(size, length) for size in sizes) <= TEXT_BYTES)
+    fits = (length for length in _LENGTHS if sum(min(size, length) for size in sizes) <= limit)
     return next(fits, _LENGTHS[-1])
 
 

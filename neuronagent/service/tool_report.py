@@ -15,7 +15,7 @@ from urllib.parse import quote
 from neuronagent.domain import COMBINATIONS, SignCombination, Split
 from neuronagent.explain import describe
 from neuronagent.report import markdown as page
-from neuronagent.report.markdown import code
+from neuronagent.report.markdown_parts import code
 from neuronagent.service import views
 from neuronagent.service.bounded import budget, compact
 from neuronagent.service.lookup import Example, Index, Neuron

@@ -94,7 +94,7 @@ def find_overviews(
         nearest = nearest[:, _UNEMBEDDING, _OUT, :, :tokens]
         strings = _strings(connection, np.unique(nearest[nearest >= 0]).tolist())
         for row, (top, bottom) in zip(rows, nearest.tolist(), strict=True):
-            layer, index, name, atypical, role, _, *numbers = row
+            layer, index, name, atypical, role, _, *numbers = tuple(row)
             neuron = NeuronId(layer, index)
             found[neuron] = NeuronOverview(
                 neuron=neuron,
@@ -112,20 +112,21 @@ def find_published_overviews(connection: Connection, neurons: Iterable[NeuronId]
     """Those of `neurons` that were published by others."""
     own = schema.published_neuron.c
     query = select(own.layer, own.neuron, *(own[f"frequency_{suffix}"] for suffix in schema.COMBINATION_SUFFIXES))
-    return {
-        neuron: NeuronOverview(
-            neuron=neuron,
-            io_class=None,
-            role=None,
-            geometry=None,
-            frequency=dict(zip(COMBINATIONS, shares, strict=True)),
-            mass_share=dict.fromkeys(COMBINATIONS),
-            nearest=((), ()),
-        )
-        for part in _parts(neurons)
-        for layer, index, *shares in connection.execute(query.where(_among(connection, own, part)))
-        for neuron in (NeuronId(layer, index),)
-    }
+    found: dict[NeuronId, NeuronOverview] = {}
+    for part in _parts(neurons):
+        for row in connection.execute(query.where(_among(connection, own, part))):
+            layer, index, *shares = tuple(row)
+            neuron = NeuronId(layer, index)
+            found[neuron] = NeuronOverview(
+                neuron=neuron,
+                io_class=None,
+                role=None,
+                geometry=None,
+                frequency=dict(zip(COMBINATIONS, shares, strict=True)),
+                mass_share=dict.fromkeys(COMBINATIONS),
+                nearest=((), ()),
+            )
+    return found
 
 
 def find_stored(
@@ -137,7 +138,7 @@ def find_stored(
             _among(connection, _explanation, part), _explanation.superseded_by.is_(None)
         )
         rows = connection.execute(query.order_by(_explanation.layer, _explanation.neuron, _explanation.id)).all()
-        scores = _scores(connection, [row.id for row in rows], kinds)
+        scores = _scores(connection, [row.id for row in rows], kinds) if rows else {}
         for (layer, index), own in groupby(rows, key=lambda row: (row.layer, row.neuron)):
             yield NeuronId(layer, index), [(stored_explanation(row), scores.get(row.id, [])) for row in own]
 
@@ -171,7 +172,8 @@ def _controls(connection: Connection, scores: list[int], kinds: Sequence[str]) -
     wanted = (column.score_id.in_(in_list(connection, np.array(scores, np.int64))), column.kind.in_(kinds))
     query = select(column.score_id, *(column[name] for name in names)).where(*wanted)
     found: dict[int, tuple[ScoreControl, ...]] = {}
-    for identifier, *values in connection.execute(query.order_by(column.score_id, column.kind)):
+    for row in connection.execute(query.order_by(column.score_id, column.kind)):
+        identifier, *values = tuple(row)
         control = ScoreControl(**dict(zip(names, values, strict=True)))
         found[identifier] = (*found.get(identifier, ()), control)
     return found

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks            # everything, some 15 minutes on two cores
     python -m tests.benchmarks recorder   # or commands, build, growth, weights, neighbours, database, tracing, batch,
-                                          # concept, live, mcp, map
+                                          # concept, live, mcp, pages, map
 
 Whole processes are timed as a shell would, medians of several runs; ratios are measured side by side in one run.
 Nothing is asserted: machines differ. The table goes to stdout and `bench.json` beside it holds the numbers.
@@ -179,9 +179,33 @@ def model_map(folder: Path) -> dict[str, Any]:
     return {"352,256 neurons": measured.measure(folder)}
 
 
+def pages(folder: Path) -> dict[str, Any]:
+    """Neuron pages, one by one and a thousand at once, on an index of the demo model."""
+    from neuronagent.service.demo import run_demo
+    from tests.benchmarks import pages as measured
+
+    db = folder / "bench.db"
+    run_demo(str(db))
+    return measured.measure(db, folder)
+
+
 PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     part.__name__: part
-    for part in (commands, recorder, build, growth, weights, neighbours, database, tracing, batch, concept, live, mcp)
+    for part in (
+        commands,
+        recorder,
+        build,
+        growth,
+        weights,
+        neighbours,
+        database,
+        tracing,
+        batch,
+        concept,
+        live,
+        mcp,
+        pages,
+    )
 } | {"map": model_map}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from neuronagent.report.model_content import FIGURES
+from neuronagent.report.figures import FIGURES
 from tests.cli.conftest import Cli
 
 

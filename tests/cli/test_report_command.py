@@ -99,6 +99,14 @@ def test_markdown_is_printed_and_nothing_is_written(
     assert not any(Path().iterdir())
 
 
+def test_nothing_of_a_corpus_reaches_the_terminal_raw(cli: Cli, made_db: Path, folder: Path) -> None:
+    ran = cli("report", "0.1", "--markdown", "--db", made_db)
+    assert ran.code == 0, ran.err
+    assert not {"\x1b", "\u202e", "\u200b"} & set(ran.out)
+    assert cli("report", "0.1", "1.2", "--out", folder, "--db", made_db, "--no-values").code == 0
+    assert b"\x1b" not in (folder / "0.1.html").read_bytes()
+
+
 def test_an_imported_neuron_is_a_page(cli: Cli, folder: Path, tmp_path: Path) -> None:
     db = tmp_path / "imported.db"
     import_gluscope(str(make_site(tmp_path / "docs", [NeuronId(3, 1)])), str(db))

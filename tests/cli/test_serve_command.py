@@ -31,6 +31,7 @@ def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "said"),
     [
         ("--port 80", "--port is for a server on a port; add --http"),
+        ("--no-pages", "--no-pages is for a server on a port; add --http"),
         ("--allowed-origin https://x", "--allowed-origin is for a server on a port"),
         ("--http --host 0.0.0.0", "needs a token and --allowed-host"),
         ("--http --host 0.0.0.0 --allowed-host x", "needs a token and --allowed-host"),
@@ -102,6 +103,25 @@ def test_over_http_it_serves_the_tools_that_were_asked_for_until_control_c(made_
         process.send_signal(signal.SIGINT)
         assert process.stderr.read() == "error: interrupted\n"
         assert process.wait(20) == 130
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pages", [True, False])
+def test_over_http_people_find_pages_unless_told_otherwise(made_db: Path, pages: bool) -> None:
+    command = [sys.executable, "-m", "neuronagent", "serve", "--db", str(made_db), "--http", "--port", "0",
+        *([] if pages else ["--no-pages"])]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        found = re.match(r"serving made\.db at (http://127\.0\.0\.1:\d+)/mcp", process.stderr.readline())
+        assert found
+        if pages:
+            assert process.stderr.readline() == f"pages for a browser: {found[1]}/\n"
+        answer = httpx2.get(f"{found[1]}/neuron/0.1", timeout=60)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert answer.status_code == (200 if pages else 404)
+    assert answer.headers["content-type"].split(";")[0] == ("text/html" if pages else "application/json")
 
 
 async def _talk(url: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Overviews made by hand: a few neurons of every kind with what corpora and models may hold, and thousands of others."""
+"""Overviews: a few neurons of every kind, with what corpora and models may hold, and thousands of others."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ HOSTILE = (
     '" onmouseover="alert(1)" {{ 7 * 7 }} &amp;',
     "מילה בעברית",
 )
-_WORDS = "self return import class the and of numbers brackets names dates French quotes commas legal physics".split()
+_WORDS = ["self", "return", "import", "class", "numbers", "brackets", "dates", "French", "quotes", "legal", "physics"]
 
 
 def unit(place: int, **own: Any) -> SiteUnit:
     """One unit, by default not explained."""
-    nothing: Any = dict.fromkeys(SiteUnit.__annotations__)
-    return {
-        **nothing,
+    found: Any = dict.fromkeys(SiteUnit.__annotations__)
+    return found | {
         "combination": COMBINATIONS[place].value,
         "frequency": 0.25,
         "mass_share": 0.25,
@@ -63,7 +62,7 @@ def row(layer: int, index: int, units: list[SiteUnit], **own: Any) -> SiteRow:
         "explained": any(found["verdict"] for found in units),
         "units": units,
     }
-    return {**nothing, **own}
+    return nothing | own
 
 
 def content(rows: list[SiteRow], **own: Any) -> SiteContent:
@@ -102,11 +101,11 @@ def content(rows: list[SiteRow], **own: Any) -> SiteContent:
         "model_page": None,
         "provenance": {
             "model": "sample", "revision": None, "weights_hash": None, "dtype": "float32", "corpus": "texts.jsonl",
-            "tokens": 1000, "sign_convention": "normalised", "fingerprint": "0123456789abcdef", "protocols": ["rule-v1"],
-            "made": None, "version": "0.1", "published": None,
+            "tokens": 1000, "sign_convention": "normalised", "fingerprint": "0123456789abcdef",
+            "protocols": ["rule-v1"], "made": None, "version": "0.1", "published": None,
         },
     }  # fmt: skip
-    return {**whole, **own}
+    return whole | own
 
 
 def _lift(n: int) -> dict[str, Any]:

@@ -15,11 +15,11 @@ import pytest
 from neuronagent.domain import IO_CLASSES, IOClass
 from neuronagent.errors import StorageError, UsageError
 from neuronagent.report import environment
-from neuronagent.report.figures import drawing, inline, saving
+from neuronagent.report.figures import FIGURES, drawing, inline, saving
 from neuronagent.report.figures.looks import FAMILIES, PAGE, PRINTED, TINT, VARIABLES
 from neuronagent.report.figures.roles import tint
 from neuronagent.report.figures.scatter import MOST_PANELS
-from neuronagent.report.model_content import FIGURES, ModelContent
+from neuronagent.report.model_content import ModelContent
 from tests.report.model_sample import ORTHOGONAL, layer, sample
 
 pytest.importorskip("matplotlib")

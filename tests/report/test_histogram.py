@@ -75,7 +75,7 @@ def test_bars_are_as_high_as_the_logarithm_of_their_counts(counts: dict[int, int
     [
         (1, "10"),
         (10, "10"),
-        (999, "100"),
+        (800, "100"),
         (1000, "1k"),
         (10**5, "100k"),
         (10**9, "1G"),
@@ -87,8 +87,8 @@ def test_the_axis_of_counts_names_powers_of_ten(count: int, said: str) -> None:
     axis = [
         e for e in drawn(made({20: count})).iter("text") if e.get("text-anchor") == "end" and float(e.attrib["x"]) < 40
     ]
-    assert [e.text for e in axis][0] == "1"
-    assert [e.text for e in axis][-1] == said
+    assert axis[0].text == "1"
+    assert axis[-1].text == said
 
 
 def test_strong_tokens_are_full_and_begin_at_tau() -> None:

@@ -13,7 +13,8 @@ from markdown_it import MarkdownIt
 
 from neuronagent import wording
 from neuronagent.report.content import NeuronContent
-from neuronagent.report.markdown import cell, code, markdown
+from neuronagent.report.markdown import markdown
+from neuronagent.report.markdown_parts import cell, code
 from tests.report.sample_content import ATTACKS, bare, big, hostile, imported_sample, sample
 
 PARSER = MarkdownIt("commonmark", {"linkify": False}).enable("table")

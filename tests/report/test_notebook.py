@@ -142,10 +142,9 @@ def test_a_colour_says_the_sign_of_post_and_its_strength() -> None:
     content = sample()
     own = content["combinations"][0]
     own["examples"] = own["examples"][:1]
-    own["examples"][0] |= {
-        "value": 4.0, "marked": 1, "tokens": ["a", "b", "c", "d"],
-        "values": [(1, -2, 1, -2), (2, 2, 2, 4.0), (1, 0.1, 1, 0.1), None],
-    }  # fmt: skip
+    example = own["examples"][0]
+    example["value"], example["tokens"], example["marked"] = 4.0, ["a", "b", "c", "d"], 1
+    example["values"] = [(1, -2, 1, -2), (2, 2, 2, 4.0), (1, 0.1, 1, 0.1), None]
     elements = Fragment(notebook(content)).elements
     styles = [attrs["style"] for tag, attrs in elements if tag in ("b", "span") and "style" in attrs]
     assert styles[:2] == ["background-color:rgba(74,144,226,0.2)", "background-color:rgba(240,138,36,0.5)"]
@@ -210,3 +209,16 @@ def test_an_index_shows_what_it_is_of() -> None:
     assert "depletion 1,234" in found.text
     assert "revision" not in found.text
     assert {tag for tag, _ in found.elements} <= KEPT | {"style"}
+
+
+@pytest.mark.parametrize(("here", "there"), [("html[theme", "prefers-color-scheme: dark")])
+def test_its_colours_are_those_of_pages(here: str, there: str) -> None:
+    own, pages = (
+        str(asset("notebook.css")).split(here, 1),
+        str(asset("base.css")).split("@media print")[0].split(there, 1),
+    )
+    for mine, theirs in zip(own, pages, strict=True):
+        found = {name: rgb(value) for name, value in re.findall(r"--([\w-]+): (#\w+)", mine)}
+        expected = {name: rgb(value) for name, value in re.findall(r"--([\w-]+): (#\w+)", theirs)}
+        assert len(found) >= 14
+        assert {name: expected[name] for name in found} == found

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from neuronagent.report import site_data
-from neuronagent.report.site_data import embedded
+from neuronagent.report.site_data import embedded, text_length
 from neuronagent.report.site_page import PLAIN_ROWS, site_page
 from tests.report.sample_site import HOSTILE, content, explained, few, row, sample_site, unit
 
@@ -36,7 +35,7 @@ class Parsed(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.cdata_elem == "script":
             self.scripts[-1] += data
-        else:
+        elif self.cdata_elem is None:
             self.text += data
 
     def attributes(self, name: str) -> list[str]:
@@ -103,13 +102,22 @@ def test_strings_are_made_visible_before_the_script_has_them() -> None:
     assert any("⟨U+202E⟩" in text for text in texts)
 
 
-def test_long_explanations_are_cut_alike_until_all_fit_and_the_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    long = [row(0, i, [explained(c, f"{i} {c} " + "long " * 60) for c in range(4)]) for i in range(3)]
-    monkeypatch.setattr(site_data, "TEXT_BYTES", 12 * 110)
-    page = site_page(content(long))
-    assert {len(text) for text in data_of(page)["names"]["texts"]} == {110}
-    assert "cut after 110 characters" in Parsed(page).text
+def test_long_explanations_are_cut_and_the_page_says_so() -> None:
+    long = content([row(0, 0, [explained(c, f"{c} " + "long " * 60) for c in range(4)])])
+    page = site_page(long)
+    assert {len(text) for text in data_of(page)["names"]["texts"]} == {240}
+    assert "cut after 240 characters" in Parsed(page).text
     assert "cut after" not in Parsed(site_page(few())).text
+
+
+def test_the_more_explanations_there_are_the_shorter_they_are_until_all_fit() -> None:
+    texts = [f"{i:04}" * 75 for i in range(100)]
+    assert text_length(texts) == 240
+    assert text_length([*texts, *texts], limit=24_000) == 240  # each counts once
+    assert text_length(texts, limit=23_999) == 180
+    assert text_length(texts, limit=11_000) == 110
+    assert text_length([text[:20] for text in texts], limit=11_000) == 240
+    assert text_length(texts, limit=1) == 50
 
 
 def test_without_a_script_the_first_rows_stand_there_with_their_links() -> None:

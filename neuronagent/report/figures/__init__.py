@@ -2,3 +2,6 @@
 
 Each module has `draw(content, points, looks)`; none imports matplotlib until it draws. `drawing` has them all by name.
 """
+
+FIGURES = ("classes", "cosines", "scatter", "medians", "frequency", "roles")
+"""In the order in which a page shows them. Here, since the command line wants no more than their names."""

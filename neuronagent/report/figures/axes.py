@@ -19,11 +19,12 @@ SMALL, NORMAL = 8.0, 9.0
 _MOST_TICKS = 17
 
 
-def new_figure(height: float, looks: Looks) -> Figure:
-    """An empty figure whose parts find their own places."""
+def new_figure(height: float, looks: Looks, *, width: float = WIDTH, squares: bool = False) -> Figure:
+    """An empty figure whose parts find their own places; `squares`: panels of a fixed shape, close to each other."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(WIDTH, height), layout="constrained", facecolor=looks.paper)
+    layout = "compressed" if squares else "constrained"
+    return Figure(figsize=(width, height), layout=layout, facecolor=looks.paper)
 
 
 def quiet(axes: Axes, looks: Looks, *, grid: str = "both") -> None:

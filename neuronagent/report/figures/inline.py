@@ -19,7 +19,7 @@ from neuronagent.report.figures.saving import image
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_DPI = 190  # of dots: sharp where a CSS pixel is two of the screen's
+_DPI = 170  # of dots: sharp where a CSS pixel is two of the screen's
 _LEFT_OUT = re.compile(r"<metadata>.*?</metadata>|<style type=\"text/css\">.*?</style>|<!--.*?-->", re.DOTALL)
 _ID = re.compile(r'\sid="([^"]*)"')
 _REFERENCE = re.compile(r'((?:xlink:)?href="#|url\(#)([^")]*)')

@@ -37,7 +37,10 @@ def draw(content: ModelContent, points: Points, looks: Looks, title: str | None 
     layers = list(points.clouds)
     columns = min(_IN_A_ROW, max(1, len(layers)))
     rows = max(1, -(-len(layers) // columns))
-    figure = new_figure(0.55 + rows * (WIDTH - 0.9) / max(columns, 2) * 1.07, looks)
+    side = (WIDTH - 0.9) / max(columns, 2)
+    one = columns == 1
+    height = rows * (side + 0.28) + (0.85 if one else 0.5)
+    figure = new_figure(height, looks, width=side + 1.6 if one else WIDTH, squares=True)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     signed = any(bool((cloud[:, 0] < 0).any()) for cloud in points.clouds.values())
     colours = LinearSegmentedColormap.from_list("cos(gate,in)", _SIGNED if signed else _ALIGNED)

@@ -230,7 +230,7 @@
       const shown = tokens.flatMap((token) => [" ", make("bdi", "", make("code", "", names.tokens[token]))]);
       return make("span", "writes", make("span", "soft", place ? "−out" : "+out"), ...shown);
     });
-    return columns.role[i] < 0 ? found : [make("span", "role soft", names.roles[columns.role[i]]), ...found];
+    return columns.role[i] < 0 ? found : [make("span", "role soft", `${names.roles[columns.role[i]]} neuron`), ...found];
   }
   function body(i) {
     const shown = [0, 1, 2, 3].filter((c) => !state.only || masks[i] & (1 << c)), made = make("tbody", "");

@@ -6,6 +6,7 @@ page but a neuron's own. Layers, classes and shares are those of `model_info`, `
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,9 +29,12 @@ from neuronagent.service import tool_layers, tools, views
 from neuronagent.service.lookup import Index
 from neuronagent.service.reporting import browse_search
 from neuronagent.service.reporting.addresses import colour, layer_href, neuron_href, search_href
+from neuronagent.store.reader import IndexReader
 
 _PAIRS = {"cos_gate_in": "cos(gate,in)", "cos_gate_out": "cos(gate,out)", "cos_in_out": "cos(in,out)"}
 _MEASURES = _PAIRS | {"kurtosis": "kurtosis of cos(out, ·)", "norm_out": "‖w_out‖", "mass": "output mass Σ|post|"}
+
+_infos: weakref.WeakKeyDictionary[IndexReader, dict[str, Any]] = weakref.WeakKeyDictionary()
 
 
 def frame(index: Index, live: str | None) -> Frame:
@@ -46,7 +50,7 @@ def search_content(index: Index, form: Mapping[str, str], live: str | None) -> S
         found = browse_search.listed(index, form)
     except (UsageError, NotFoundError) as wrong:
         error = str(wrong)
-    info = views.info_view(index)
+    info = _info(index)
     neurons = sum(index.reader.layers().values())
     return SearchContent(
         frame=frame(index, live),
@@ -61,7 +65,7 @@ def search_content(index: Index, form: Mapping[str, str], live: str | None) -> S
 
 def layers_content(index: Index, live: str | None) -> LayersContent:
     """All layers, and how many neurons of each class they have."""
-    info = views.info_view(index)
+    info = _info(index)
 
     def row(layer: int, neurons: int) -> LayerRow:
         counts = info["io_classes_by_layer"].get(str(layer), {})
@@ -116,6 +120,14 @@ def layer_content(index: Index, layer: int, live: str | None) -> LayerContent:
         ],
         extremes=[_extremes(name, neurons) for name, neurons in found.get("extremes", {}).items()],
     )  # fmt: skip
+
+
+def _info(index: Index) -> dict[str, Any]:
+    """What the index says of itself; its neurons are counted once while it is open."""
+    found = _infos.get(index.reader)
+    if found is None:
+        found = _infos[index.reader] = views.info_view(index)
+    return found
 
 
 def _extremes(name: str, neurons: list[Any]) -> Extremes:

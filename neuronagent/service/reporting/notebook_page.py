@@ -62,7 +62,7 @@ def index_fragment(index: Index) -> str:
     published: Mapping[str, Any] = found["published"] or {}
     rows: dict[str, Any] = {
         "revision": found["revision"],
-        "published": published.get("source"),
+        "published": ", ".join(str(published[key]) for key in ("kind", "source") if published.get(key)) or None,
         "corpus": found["corpus"],
         "tokens": None if found["tokens"] is None else f"{found['tokens']:,}",
         "neurons": None,

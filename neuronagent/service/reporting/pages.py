@@ -102,8 +102,8 @@ class Drawer:
         values = content["values"]
         note = {
             "key": self.key(revision),
-            "linked": sorted(asked & set(self.pages)),
-            "unlinked": sorted(asked - set(self.pages)),
+            "linked": sorted(name for name in asked if name in self.pages),
+            "unlinked": sorted(name for name in asked if name not in self.pages),
             "valued": values["complete"] == values["examples"],
             "at_hand": self.at_hand,
         }

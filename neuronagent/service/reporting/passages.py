@@ -112,7 +112,10 @@ def window(position: int, length: int, first: int) -> tuple[int, int]:
 def passages(index: Index, shown: Sequence[Shown]) -> list[Passage]:
     """The strings of each of `shown`; the bytes of all their tokens are read together."""
     first = first_shown(index.info)
-    reach = [(max(first, each.start - REST), min(len(each.text.token_ids), each.end + REST)) for each in shown]
+    reach = [
+        (max(min(first, each.start), each.start - REST), min(len(each.text.token_ids), each.end + REST))
+        for each in shown
+    ]
     pieces = [each.text.token_ids[low:high] for each, (low, high) in zip(shown, reach, strict=True)]
     known = index.load_tokens({token_id for ids in pieces for token_id in ids})
     found: list[Passage] = []

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from neuronagent.domain import NeuronId
-from neuronagent.errors import IndexMismatchError, InputError, NotFoundError, StorageError
+from neuronagent.errors import IndexMismatchError, InputError, StorageError
 from neuronagent.service.lookup import Index
 from neuronagent.service.processes import AHEAD, in_order, processes
 from neuronagent.service.progress import Progress
@@ -73,6 +73,9 @@ class Run:
 
         info, drawer, revisions = self.index.info, self._drawer(report, ()), self._revisions()
         missing = [n for n in self.wanted if not (drawer.holds(report, n, revisions[n]) and was_valued(report, n))]
+        if self.overview:  # those that the index does not have fail alone, as pages
+            layers = self.index.reader.layers()
+            missing = [n for n in missing if n.index < layers.get(n.layer, 0)]
         if not missing or (model is None and (self.index.is_imported or info.get("weights_only"))):
             return 0
         shown_without = "tokens of examples are shown without their values where the model was not run"
@@ -88,10 +91,6 @@ class Run:
             if model is not None:
                 raise
             self.progress.note(f"the model was not run: {error.message}; {shown_without}")
-            return 0
-        except NotFoundError:  # which neuron is not there, its page says
-            if not self.overview:
-                raise
             return 0
         return found.neurons
 

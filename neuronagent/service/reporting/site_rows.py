@@ -105,28 +105,23 @@ def _rows(
         own = overviews[neuron]
         io_class, role = own.io_class and str(own.io_class), own.role and own.role.value
         gathered.classes[io_class, role] += 1
-        rows.append(
-            {
-                "neuron": str(neuron),
-                "layer": neuron.layer,
-                "index": neuron.index,
-                "page": pages(neuron),
-                "io_class": io_class,
-                "role": role,
-                **_geometry(own),
-                "explained": neuron in units,
-                "units": units.get(neuron) or [_unit(own, c, None, fit) for c in COMBINATIONS],
-            }
-        )
+        row: Any = {
+            "neuron": str(neuron),
+            "layer": neuron.layer,
+            "index": neuron.index,
+            "page": pages(neuron),
+            "io_class": io_class,
+            "role": role,
+            **{name: _finite((own.geometry or {}).get(name)) for name in _GEOMETRY},
+            "explained": neuron in units,
+            "units": units.get(neuron) or [_unit(own, c, None, fit) for c in COMBINATIONS],
+        }
+        rows.append(row)
     return rows
 
 
 def _stored(index: Index, wanted: Sequence[NeuronId]) -> Iterator[tuple[NeuronId, list[Stored]]]:
     return index.reader.stored(wanted, DECISIVE)
-
-
-def _geometry(own: NeuronOverview) -> Any:
-    return {name: _finite((own.geometry or {}).get(name)) for name in _GEOMETRY}
 
 
 def _units(
@@ -177,16 +172,15 @@ def _unit(
     otherwise: str | None = None,
 ) -> SiteUnit:
     """One row's unit; its verdict is `otherwise` where there is no explanation."""
-    empty: Any = dict.fromkeys(SiteUnit.__annotations__)
-    return {
-        **empty,
+    found: Any = dict.fromkeys(SiteUnit.__annotations__)
+    found |= {
         "combination": c.value,
         "frequency": _finite(own.frequency[c]),
         "mass_share": _finite(own.mass_share[c]),
         "promotes": list(own.nearest[0 if c.write_sign > 0 else 1]),
         "verdict": otherwise,
-        **({} if said is None else _said(said, fit)),
     }
+    return found if said is None else found | _said(said, fit)
 
 
 def _said(said: _Shown, fit: Mapping[str, bool]) -> dict[str, Any]:

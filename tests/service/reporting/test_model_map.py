@@ -19,7 +19,7 @@ import pytest
 
 from neuronagent.domain import IO_CLASSES, IOClass
 from neuronagent.errors import IndexMismatchError, NotFoundError, StorageError, UsageError
-from neuronagent.report.model_content import FIGURES
+from neuronagent.report.figures import FIGURES
 from neuronagent.report.model_page import model_page
 from neuronagent.report.model_tables import tables
 from neuronagent.report.model_words import says

@@ -219,6 +219,11 @@ def test_without_the_model_tokens_have_no_values_which_is_said_once(db: Path, fo
     assert (brought.valued, brought.written) == (2, 2)
 
 
+def test_the_model_is_run_for_the_others_where_a_neuron_is_not_there(db: Path, folder: Path) -> None:
+    found = written(db, folder, [SOME[0], NeuronId(7, 7)], values=True)
+    assert (found.valued, found.pages, len(found.failures)) == (1, 1, 1)
+
+
 # What goes wrong
 
 
@@ -231,8 +236,10 @@ def damage(db: Path, neuron: NeuronId) -> None:
 
 def test_a_neuron_that_fails_is_said_and_no_page_points_to_it(db: Path, folder: Path) -> None:
     damage(db, SOME[1])
-    found = written(db, folder, [*SOME, NeuronId(7, 7)], values=True)
-    assert found.pages == 3
+    said = Said()
+    found = written(db, folder, [*SOME, NeuronId(7, 7)], values=True, progress=said)
+    assert (found.pages, found.valued) == (3, 0)
+    assert "the model was not run: " in said.notes[0]
     reasons = {str(neuron): reason for reason, those in found.failures.items() for neuron in those}
     assert set(reasons) == {"0.1", "7.7"}
     assert "damaged" in reasons["0.1"]

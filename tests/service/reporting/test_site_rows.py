@@ -1,4 +1,4 @@
-"""A row shows what a neuron's own page shows, however many explanations, judges and protocols there are to choose from."""
+"""A row shows what a neuron's own page shows, however many explanations, judges and protocols there are."""
 
 from __future__ import annotations
 
@@ -155,14 +155,15 @@ def scores(draw: random.Random, judge: str, own: SignCombination, units: list[Si
         value = None if draw.random() < 0.1 else draw.random()
         lo, hi = (None, None) if value is None else (value * draw.random(), 1.0)
         kinds = (STRONGEST, TOKEN_LIST_CONTROL, "empty", "other neuron 0.1")
-        lifts = [draw.uniform(-0.5, 0.5) for _ in kinds]
-        controls = tuple(
-            ScoreControl(kind=kind, value=None if value is None else draw.random(), lift=lift, lift_lo=lift - 0.2, lift_hi=1.0)
-            for kind, lift in zip(kinds, lifts, strict=True)
-        ) if metric == AUROC else ()  # fmt: skip
-        return Score(metric=metric, negative_set=negative, split=split, value=value, lo=lo, hi=hi, n_pos=draw.randint(3, 20),
-                     n_neg=20, reason=None if value is not None else "failed", p=draw.random(), view=view, judge=judge,
-                     n_failed=draw.randint(0, 3), controls=controls)  # fmt: skip
+        controls: list[ScoreControl] = []
+        for kind in kinds if metric == AUROC else ():
+            known, lift = None if value is None else draw.random(), draw.uniform(-0.5, 0.5)
+            controls.append(ScoreControl(kind=kind, value=known, lift=lift, lift_lo=lift - 0.2, lift_hi=1.0))
+        return Score(
+            metric=metric, negative_set=negative, split=split, view=view, judge=judge, value=value, lo=lo, hi=hi,
+            reason=None if value is not None else "failed", p=draw.random(), n_pos=draw.randint(3, 20), n_neg=20,
+            n_failed=draw.randint(0, 3), controls=tuple(controls),
+        )  # fmt: skip
 
     if judge == WEIGHTS_JUDGE:
         return [one("output_promoted", "random tokens")]
