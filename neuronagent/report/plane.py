@@ -136,7 +136,8 @@ def _in_the_way(mark: tuple[float, float], x: float, y: float, letters: int) -> 
     left, right = sorted((mark[0], mark[0] + math.copysign(room, across)))
     numbers = (left, right, mark[1], mark[1] + 0.22) if mark[1] < 0 else (left, right, mark[1] - 0.22, mark[1])
     return any(
-        x_0 < x + half and x_1 > x - half and y_0 < y + 0.07 and y_1 > y - 0.03 for x_0, x_1, y_0, y_1 in (ring, numbers)
+        x_0 < x + half and x_1 > x - half and y_0 < y + 0.07 and y_1 > y - 0.03
+        for x_0, x_1, y_0, y_1 in (ring, numbers)
     )
 
 

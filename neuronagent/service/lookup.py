@@ -40,7 +40,6 @@ from neuronagent.store.search import SearchPage, SearchQuery, SearchRow
 if TYPE_CHECKING:
     import pandas as pd
 
-    from neuronagent.report.content import NeuronContent
     from neuronagent.service.explain import Explainer
     from neuronagent.service.explain_imported import ImportedExplainer
     from neuronagent.service.reporting.notebook_page import NeuronPage
@@ -117,9 +116,9 @@ class Neuron:
         """The stored explanations of all combinations, each with its scores."""
         return self.index.explanations(self.id, superseded=superseded)
 
-    def page_content(self, options: PageOptions | None = None) -> NeuronContent:
-        """What its page shows, as the JSON beside a page has it; see `Index.page_content`."""
-        return self.index.page_content(self.id, options)
+    def page(self, options: PageOptions | None = None) -> NeuronPage:
+        """Its page: see `Index.page`."""
+        return self.index.page(self.id, options)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, as `neuronagent show --json` prints it."""
@@ -206,29 +205,19 @@ class Index:
         identifier = neuron if isinstance(neuron, NeuronId) else NeuronId.parse(neuron)
         return imported_views.show_view(self, identifier, traces=traces)
 
-    def page_content(self, neuron: str | NeuronId, options: PageOptions | None = None) -> NeuronContent:
-        """What the page of a neuron shows, of a computed index or an imported one; `options` say which examples.
+    def page(self, neuron: str | NeuronId, options: PageOptions | None = None) -> NeuronPage:
+        """The page of a neuron, of a computed index or an imported one: a notebook shows it, `content` is what it
+        says as plain JSON, and it can be had as HTML and as Markdown; `options` say which examples.
 
         Raises:
             UsageError: no neuron's name.
             NotFoundError: the index does not have it.
         """
         from neuronagent.service.reporting.content import neuron_content
-
-        identifier = neuron if isinstance(neuron, NeuronId) else NeuronId.parse(neuron)
-        return neuron_content(self, identifier, options)
-
-    def page(self, neuron: str | NeuronId, options: PageOptions | None = None) -> NeuronPage:
-        """The page of a neuron, of a computed index or an imported one: a notebook shows it, and it can be had as
-        HTML and as Markdown.
-
-        Raises:
-            UsageError: no neuron's name.
-            NotFoundError: the index does not have it.
-        """
         from neuronagent.service.reporting.notebook_page import NeuronPage
 
-        return NeuronPage(self.page_content(neuron, options))
+        identifier = neuron if isinstance(neuron, NeuronId) else NeuronId.parse(neuron)
+        return NeuronPage(neuron_content(self, identifier, options))
 
     def _repr_html_(self) -> str:
         from neuronagent.service.reporting.notebook_page import index_fragment

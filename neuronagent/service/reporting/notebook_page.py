@@ -29,8 +29,7 @@ class NeuronPage:
         return self.content["neuron"]
 
     def to_html(self) -> str:
-        """The whole page, as `neuronagent report` writes it, without links to other files; it may hold halves of
-        characters, which UTF-8 cannot: write it with `errors="xmlcharrefreplace"`."""
+        """The whole page, as `neuronagent report` writes it, without links to other files."""
         from neuronagent.report.neuron_page import Links, neuron_page
 
         return neuron_page(self.content, Links())

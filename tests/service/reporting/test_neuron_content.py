@@ -256,11 +256,11 @@ def test_a_changed_page_leaves_the_next_one_alone(index: Index) -> None:
 def test_the_same_page_comes_from_a_name_a_neuron_and_the_function(index: Index) -> None:
     options = neuronagent.PageOptions(examples=2)
     content = neuron_content(index, NEURON, options)
-    assert index.page_content("L0.N0", options) == index.neuron("0.0").page_content(options) == content
+    assert index.page("L0.N0", options).content == index.neuron("0.0").page(options).content == content
     with pytest.raises(UsageError, match="not a neuron"):
-        index.page_content("zero")
+        index.page("zero")
     with pytest.raises(NotFoundError):
-        index.page_content("0.99")
+        index.page("0.99")
 
 
 def test_a_path_of_this_machine_is_not_in_the_page(tmp_path: Path) -> None:

@@ -30,7 +30,9 @@ def test_a_neuron_shows_itself_with_three_examples_per_combination() -> None:
 def test_a_page_is_the_same_content_in_every_form() -> None:
     with neuronagent.open(str(world().db)) as index:
         page = index.page("0.0", neuronagent.PageOptions(examples=2, split=Split.EXPLAIN))
-        assert page.content == index.page_content("0.0", neuronagent.PageOptions(examples=2, split=Split.EXPLAIN))
+        assert (
+            page.content == index.neuron("0.0").page(neuronagent.PageOptions(examples=2, split=Split.EXPLAIN)).content
+        )
         assert {e["split"] for own in page.content["combinations"] for e in own["examples"]} == {"explain"}
         assert page.to_html().startswith("<!DOCTYPE html>")
         assert page.to_markdown().startswith("# Neuron 0.0: orthogonal output")
