@@ -38,7 +38,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(arguments: list[str], data: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "NEURONAGENT_DATA": str(data)}
     return subprocess.run(
-        [sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, *arguments],
+        env=environment,
+        cwd=data,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
