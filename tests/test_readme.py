@@ -58,7 +58,7 @@ def test_the_readme_has_commands_and_python() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_readme_works(command: str, data: Path) -> None:
-    program, *arguments = shlex.split(command)
+    program, *arguments = shlex.split(command, comments=True)
     assert program == "neuronagent"
     done = run(["-m", "neuronagent", *arguments], data)
     assert done.returncode == 0, done.stderr
@@ -91,6 +91,6 @@ def test_every_exit_code_is_documented(code: int) -> None:
 def test_every_command_is_mentioned() -> None:
     for name in (
         "index", "info", "show", "explain", "explanations", "score", "judge-check", "search", "check", "demo", "serve",
-        "run", "attribute", "ablate", "steer", "mcp install", "mcp doctor", "mcp uninstall",
+        "run", "attribute", "ablate", "steer", "report", "plot", "mcp install", "mcp doctor", "mcp uninstall",
     ):  # fmt: skip
         assert re.search(rf"neuronagent {name}|make {name}", README), name
