@@ -95,7 +95,7 @@ def listed(index: Index, form: Form) -> Listed:
         total=found.total,
         first=first,
         last=query.offset + len(found.rows),
-        hits=_hits(index, found, query.sort),
+        hits=_hits(index, found, query),
         columns={key: _column(key, query, asked) for key in _SHOWN},
         sorted_by=_SORTS[query.sort] if query.sort in ("mass", "kurtosis", "norm_out") else None,
         matched=bool(query.tokens),
@@ -134,14 +134,14 @@ def _query(index: Index, form: Form, offset: int) -> SearchQuery:
     )
 
 
-def _hits(index: Index, found: SearchPage, sort: str) -> list[Hit]:
+def _hits(index: Index, found: SearchPage, query: SearchQuery) -> list[Hit]:
     """The rows of a page; what is said of them is chosen and judged as for the overview of a report."""
     neurons = [row.neuron for row in found.rows]
     rows = site_content(index, neurons, pages=lambda neuron: neuron_href(str(neuron)))["rows"] if neurons else []
-    return [_hit(row, site, sort) for row, site in zip(found.rows, rows, strict=True)]
+    return [_hit(row, site, query) for row, site in zip(found.rows, rows, strict=True)]
 
 
-def _hit(row: SearchRow, site: SiteRow, sort: str) -> Hit:
+def _hit(row: SearchRow, site: SiteRow, query: SearchQuery) -> Hit:
     return Hit(
         neuron=site["neuron"],
         href=site["page"] or "",
@@ -156,26 +156,34 @@ def _hit(row: SearchRow, site: SiteRow, sort: str) -> Hit:
         frequency=[unit["frequency"] for unit in site["units"]],
         mass_share=[unit["mass_share"] for unit in site["units"]],
         match=row.match,
-        sorted_by=row.numbers.get(sort),
-        said=_said(site["units"]),
+        sorted_by=row.numbers.get(query.sort),
+        said=_said(site["units"], query.explanation.casefold()),
         writes=_writes(site["units"]),
     )
 
 
-def _said(units: Sequence[SiteUnit]) -> Said | None:
+def _said(units: Sequence[SiteUnit], wanted: str) -> Said | None:
+    """The explanation of the greatest share of the output, of those that hold the text that was looked for."""
     explained = [unit for unit in units if unit["text"] is not None]
     if not explained:
         return None
-    unit = max(explained, key=_mass)
+    unit = max(explained, key=lambda unit: (wanted in (unit["text"] or "").casefold(), _mass(unit)))
+    short, whole = label(unit["label"] or unit["text"] or "")[:LONGEST], unit["text"] or ""
     return Said(
         combination=unit["combination"],
-        text=label(unit["label"] or unit["text"] or "")[:LONGEST],
+        text=_round(whole, wanted) if wanted in whole.casefold() and wanted not in short.casefold() else short,
         verdict=unit["verdict"],
         auroc=unit["auroc"],
         lo=unit["auroc_lo"],
         hi=unit["auroc_hi"],
         more=len(explained) - 1,
     )
+
+
+def _round(text: str, wanted: str) -> str:
+    """The part of `text` in which `wanted` first stands."""
+    start = max(0, text.casefold().find(wanted) - LONGEST // 2)
+    return f"{'…' if start else ''}{text[start : start + LONGEST]}"
 
 
 def _writes(units: Sequence[SiteUnit]) -> Writes | None:
