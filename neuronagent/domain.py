@@ -7,10 +7,12 @@ Words and formulas are those of the IO-functionality paper and of GLUScope: a ne
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any, cast
 
 from neuronagent.errors import UsageError
 
@@ -46,6 +48,15 @@ def clip(text: str, length: int = 60) -> str:
     """`text` for an error line: without control characters, at most `length` characters."""
     clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     return clean if len(clean) <= length else clean[: length - 1] + "…"
+
+
+def finite(value: Any) -> Any:
+    """`value` as JSON can hold it: None for every number in it that is not finite, keys as text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): finite(each) for key, each in cast(Mapping[Any, Any], value).items()}
+    return [finite(each) for each in cast(Sequence[Any], value)] if isinstance(value, list | tuple) else value
 
 
 def token_text(data: bytes | None) -> str:
@@ -341,6 +352,19 @@ class CosineBaseline:
     gaussian: tuple[float, float]
     mismatched: tuple[float, float]
     mismatched_absolute: float
+
+
+COSINES: tuple[str, ...] = ("cos_gate_in", "cos_gate_out", "cos_in_out")
+"""The cosines of a `Geometry`, in the order in which they are stored."""
+EITHER_SIGN = frozenset({"cos_gate_in", "cos_gate_out"})
+"""Cosines whose sign is a convention, since gate and in, or in and out, may be turned round together."""
+
+
+def chance(cosine: str, baseline: CosineBaseline) -> tuple[float, float]:
+    """Where 95 % of the mismatched pairs of a layer have this cosine; one of `EITHER_SIGN` is taken without its sign,
+    so that the band lies on both sides of 0."""
+    limit = baseline.mismatched_absolute
+    return (-limit, limit) if cosine in EITHER_SIGN else baseline.mismatched
 
 
 @dataclass(frozen=True, kw_only=True)

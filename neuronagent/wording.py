@@ -64,9 +64,20 @@ def short(name: str) -> str:
     return visible(PurePath(name).name if name.startswith(("/", ".", "~")) else name)
 
 
-def name(combination: SignCombination) -> str:
-    """`gate+ in−`."""
-    return combination.value.replace("_", " ").replace("-", "−")
+def combination(value: SignCombination | str) -> str:
+    """`gate+ in−` of `gate+_in-`."""
+    return minus(SignCombination(value).value.replace("_", " "))
+
+
+def minus(digits: str) -> str:
+    """Digits with a true minus sign."""
+    return digits.replace("-", "−")
+
+
+def signed(value: float, decimals: int = 2) -> str:
+    """`+0.31`, `−0.05`, never `−0.00`."""
+    rounded = round(value, decimals) + 0.0
+    return minus(f"{rounded:+.{decimals}f}") if rounded else f"{0:.{decimals}f}"
 
 
 def number(value: float | None) -> str:
@@ -74,31 +85,39 @@ def number(value: float | None) -> str:
     if value is None:
         return "–"
     small = 0 < abs(value) < 0.095
-    return (f"{value:+.2g}" if small or abs(value) >= 1000 else f"{value:+.2f}").replace("-", "−")
+    return minus(f"{value:+.2g}" if small or abs(value) >= 1000 else f"{value + 0.0:+.2f}")  # −0.0 + 0.0 is 0.0
 
 
 def percent(share: float | None) -> str:
-    """A share: `14.7 %`, `0 %` only for nothing at all."""
+    """A share: `14.7 %`; `0 %` only for nothing at all, `100 %` only for everything."""
     if share is None:
         return "–"
     if 0 < share < 0.0005:
         return "<0.1 %"
-    return f"{100 * share:.1f} %" if 0 < share < 0.995 else f"{100 * share:.0f} %"
+    if 0.9995 <= share < 1:
+        return ">99.9 %"
+    return f"{100 * share:.1f} %" if 0 < share < 1 else f"{100 * share:.0f} %"
 
 
 def score(value: float | None) -> str:
-    """A score between 0 and 1: `.91`, `1.0`; what is small keeps two digits: `.0034`."""
+    """A score between 0 and 1: `.91`, `.997`, `1.0`; what is small keeps two digits: `.0034`. Correlations may be below 0."""
     if value is None:
         return "–"
+    if value < 0:
+        return f"−{score(-value)}"
     if 0 < value < 0.095:
         return "<.0001" if value < 0.0001 else f"{value:.{1 - math.floor(math.log10(value))}f}".removeprefix("0")
+    if 0.995 <= value < 1:  # nothing short of perfect looks it
+        return f"{min(math.floor(value * 1000), 999) / 1000:.3f}".removeprefix("0")
     rounded = f"{value:.2f}"
     return "1.0" if rounded == "1.00" else rounded.removeprefix("0")
 
 
 def interval(lo: float | None, hi: float | None) -> str:
-    """`[.71–1.0]`."""
-    return f"[{score(lo)}–{score(hi)}]" if lo is not None and hi is not None else ""
+    """`[.71–1.0]`; `[−.04, .13]` where a dash would be taken for a minus."""
+    if lo is None or hi is None:
+        return ""
+    return f"[{score(lo)}{', ' if lo < 0 else '–'}{score(hi)}]"
 
 
 def lift(value: float | None) -> str:

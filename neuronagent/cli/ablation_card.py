@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from neuronagent.cli import card, text
-from neuronagent.domain import SignCombination
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +22,7 @@ def print_ablation(out: Console, found: Ablation, model: dict[str, Any], db: str
     from rich.text import Text
 
     first = f" · {card.model_name(model)} · {found.mode} ablation"
-    where = f" at tokens in {text.name(SignCombination(found.combination))}" if found.combination else ""
+    where = f" at tokens in {text.combination(found.combination)}" if found.combination else ""
     out.print(Text(names(found.neurons), style="bold").append(first + where, style="default not bold"))
     out.print(Text(_sentence(found)))
     out.print()

@@ -83,7 +83,7 @@ def _heading(out: Console, found: Activations, values: NeuronValues, about: card
     counts, parts = Counter(own), Text()
     for name in [c.value for c in COMBINATIONS if counts[c.value]]:
         corpus = f" (corpus {text.percent(values.frequency[name])})" if name in values.frequency else ""
-        parts.append(text.name(SignCombination.parse(name)), style=STYLES[name])
+        parts.append(text.combination(SignCombination.parse(name)), style=STYLES[name])
         parts.append(f" {text.percent(counts[name] / len(own))}{corpus} · ", style="default")
     if counts[None]:
         parts.append(f"exactly 0 {text.percent(counts[None] / len(own))} · ")
@@ -107,7 +107,7 @@ def _tokens(out: Console, found: Activations, values: NeuronValues, places: Sequ
             Text(str(p), style="dim"),
             Text(text.token(found.tokens[p]), style="dim" if bos else "bold"),
             *(Text(each, style="dim" if bos else "") for each in numbers),
-            Text("exactly 0" if name is None else text.name(SignCombination.parse(name)), style=style),
+            Text("exactly 0" if name is None else text.combination(SignCombination.parse(name)), style=style),
             Text("not counted" if bos else bar, style=style),
         )
     out.print(table)
@@ -163,7 +163,7 @@ def neuron_table(out: Console, rows: Sequence[TokenNeuron], *, effect: bool) -> 
         table.add_row(
             Text(row.neuron, style="bold"),
             Text(
-                "exactly 0" if name is None else text.name(SignCombination.parse(name)),
+                "exactly 0" if name is None else text.combination(SignCombination.parse(name)),
                 style=STYLES.get(name or "", ""),
             ),
             Text(text.percent(row.frequency)),

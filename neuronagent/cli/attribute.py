@@ -97,7 +97,7 @@ def _totals(out: Console, found: Attribution) -> None:
 
     table = card.plain_table([("", "left"), ("neurons", "right"), ("effect", "right"), ("Σ|effect|", "right")])
     for row in found.by_combination:
-        name = "exactly 0" if row.combination is None else shown.name(SignCombination.parse(row.combination))
+        name = "exactly 0" if row.combination is None else shown.combination(SignCombination.parse(row.combination))
         cells = (f"{row.neurons:,}", shown.number(row.effect), f"{row.magnitude:.2f}")
         table.add_row(Text(name, style=STYLES.get(row.combination or "", "")), *(Text(cell) for cell in cells))
     out.print(table)

@@ -133,7 +133,7 @@ def failures(campaign: CampaignReport) -> list[str]:
 
 
 def _pair(a: SignCombination, b: SignCombination) -> str:
-    return f"{text.name(a)} and {text.name(b)}"
+    return f"{text.combination(a)} and {text.combination(b)}"
 
 
 def _first_not_told_apart(report: BatchReport) -> str | None:

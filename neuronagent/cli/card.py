@@ -64,7 +64,7 @@ def examples(
     """A line per example: its value, the passage with the marked token in a column of its own, split and position."""
     from rich.text import Text
 
-    title = Text(text.name(combination), style="bold")
+    title = Text(text.combination(combination), style="bold")
     title.append(f"  {quantity}", style="default not bold")
     rest = f", {len(shown)} of {total} texts" if total else ", no example outside of position 0"
     console.print(title.append(rest + note, style="dim not bold"))

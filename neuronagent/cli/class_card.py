@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from neuronagent.cli import card, text
 from neuronagent.cli.ablation_card import matching_line
-from neuronagent.domain import SignCombination
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +24,7 @@ def print_class(out: Console, found: ClassAblation, model: dict[str, Any]) -> No
     count, where = sum(whole.neurons.values()), _layers(tuple(whole.neurons))
     line = Text(found.about, style="bold")
     what = f" · {card.model_name(model)} · {count:,} neurons of {where} · {found.mode} ablation"
-    what += f" at tokens in {text.name(SignCombination(found.combination))}" if found.combination else ""
+    what += f" at tokens in {text.combination(found.combination)}" if found.combination else ""
     out.print(line.append(what, style="default not bold"))
     split = f", split {found.split}" if found.split else ""
     out.print(Text(f"{found.predictions:,} predictions in {found.texts:,} texts of {text.short(found.source)}{split}."))

@@ -117,7 +117,7 @@ def _cells(row: View) -> tuple[str, ...]:
     best = next(control for control in row["controls"] if control["kind"] == row["strongest"])
     over = row["lift"]
     return (
-        f"{row['neuron']}\n{text.name(SignCombination(row['combination']))}{silent}",
+        f"{row['neuron']}\n{text.combination(row['combination'])}{silent}",
         f"{text.score(row['search_auroc'])}\np {text.score(row['family_wise_p'])}",
         f"{text.score(row['auroc'])} {text.interval(row['lo'], row['hi'])}\nq {text.score(row['q'])}",
         f"{text.lift(over['value'])} [{text.lift(over['lo'])}, {text.lift(over['hi'])}]\n"

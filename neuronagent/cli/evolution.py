@@ -103,15 +103,11 @@ def _print_medians(out: Console, evolution: Evolution) -> None:
     layers = _spread(evolution.layers, max(2, room))
     table = card.plain_table([("checkpoint", "left"), *((f"L{layer}", "right") for layer in layers)])
     for name, moment in zip(names, evolution.moments, strict=True):
-        table.add_row(*card.cells(name, *(_cosine(moment.medians[layer]) for layer in layers)))
+        table.add_row(*card.cells(name, *(text.signed(moment.medians[layer]) for layer in layers)))
     out.print(table)
     left_out = len(evolution.layers) - len(layers)
     rest = f"; {left_out} layers are not shown, --json has all" if left_out else ""
     out.print(f"Median cos(in,out) of each layer{rest}.", style="dim")
-
-
-def _cosine(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
 
 
 def _name(moment: Moment) -> str:

@@ -57,7 +57,7 @@ def print_scores(out: Console, view: View, db: str | None) -> None:
     out.print()
     table = card.plain_table([("", "left"), ("what makes it fire", "wrap")])
     for name, own in combinations.items():
-        table.add_row(*card.cells(_name(name), said_by(own)))
+        table.add_row(*card.cells(text.combination(name), said_by(own)))
     out.print(table)
     out.print()
     scores_card.how_sure(out, combinations, against=scores_card.against(combinations))
@@ -66,17 +66,15 @@ def print_scores(out: Console, view: View, db: str | None) -> None:
     card.next_commands(out, f"neuronagent explanations {view['neuron']}", db=db)
 
 
-def _name(combination: str) -> str:
-    return text.name(SignCombination(combination))
-
-
 def _what_it_does(out: Console, combinations: Mapping[str, View]) -> None:
     titles = [("", "left"), ("tokens", "right"), ("mass", "right"), ("writes", "wrap"), ("what makes it fire", "wrap")]
     table = card.plain_table(titles)
     for name, own in combinations.items():
         small = 0 < (own["mass_share"] or 0.0) < card.SMALL_MASS
         mass = text.percent(own["mass_share"]) + ("\nsmall" if small else "")
-        table.add_row(*card.cells(_name(name), text.percent(own["frequency"]), mass, writes(own), said_by(own)))
+        table.add_row(
+            *card.cells(text.combination(name), text.percent(own["frequency"]), mass, writes(own), said_by(own))
+        )
     out.print(table)
 
 

@@ -98,7 +98,7 @@ def add(
         return
     replaced = "".join(f", in place of {old}" for old in added.replaced)
     typer.echo(
-        f"explanation {added.id} of {identifier}, {text.name(place)}: "
+        f"explanation {added.id} of {identifier}, {text.combination(place)}: "
         + (f"stored{replaced}" if added.new else "as it was")
     )
     say("it is scored by `neuronagent score`, which needs a judge")
@@ -129,7 +129,7 @@ def _print_history(out: Console, view: View, everything: bool, db: str | None) -
         out.print(Text("nothing was said of it yet"))
     for combination, found in groupby(view["explanations"], key=lambda e: str(e["combination"])):
         out.print()
-        out.print(Text(text.name(SignCombination(combination)), style="bold"))
+        out.print(Text(text.combination(combination), style="bold"))
         for explanation in found:
             out.print(Padding(_byline(explanation), (0, 0, 0, 2)))
             style = "dim" if explanation["superseded_by"] else ""
@@ -149,7 +149,7 @@ def _print_hypotheses(out: Console, hypotheses: Sequence[View], everything: bool
         sorted(hypotheses, key=lambda h: (str(h["combination"]), h["id"])), key=lambda h: str(h["combination"])
     ):
         out.print()
-        out.print(Text(f"{text.name(SignCombination(combination))}: what the agent supposed", style="bold"))
+        out.print(Text(f"{text.combination(combination)}: what the agent supposed", style="bold"))
         for hypothesis in found:
             out.print(Padding(_fate(hypothesis), (0, 0, 0, 2)))
             out.print(Padding(Text(text.label(str(hypothesis["text"]))), (0, 0, 0, 6)))

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from neuronagent.cli.criteria import Criteria
-from neuronagent.domain import COMBINATIONS, NeuronId, SignCombination, clip
+from neuronagent.domain import COMBINATIONS, COSINES, NeuronId, SignCombination, clip
 from neuronagent.errors import NotFoundError, UsageError
 from neuronagent.service.lookup import Index
 from neuronagent.store.schema import COMBINATION_SUFFIXES
-from neuronagent.store.search import COSINES, NUMBERS, SearchPage, SearchQuery, SearchRow, TokenCriterion
+from neuronagent.store.search import NUMBERS, SearchPage, SearchQuery, SearchRow, TokenCriterion
 
 _ALL = 1_000_000_000
 

@@ -41,7 +41,7 @@ def print_explanation(out: Console, view: View, shown: View, limit: int, db: str
         out.print()
     for name, own in view["combinations"].items():
         said = said_by(own) if own["explanation"] else f"{own['verdict']}: {own['reason']}"
-        table.add_row(*card.cells(text.name(SignCombination(name)), text.percent(own["frequency"]), said))
+        table.add_row(*card.cells(text.combination(name), text.percent(own["frequency"]), said))
     out.print(table)
     out.print()
     scores_card.how_sure(out, view["combinations"], against=VS_WEAK)
@@ -67,7 +67,7 @@ def print_search(out: Console, view: View, limit: int, db: str | None) -> None:
         out.print(Text("no imported neuron meets all criteria"))
         return
     names = list(view["neurons"][0]["frequency"])
-    titles = [text.name(SignCombination(name)).replace("gate", "g").replace("in", "i") for name in names]
+    titles = [text.combination(name).replace("gate", "g").replace("in", "i") for name in names]
     table = card.plain_table([("neuron", "left"), *((title, "right") for title in titles)])
     for row in view["neurons"]:
         pairs = (f"{_share(row['frequency'][name])}  {text.number(row['mean_post'][name]):>5}" for name in names)
@@ -134,7 +134,7 @@ def _statistics(out: Console, view: View) -> None:
     table = card.plain_table([("", "left"), ("tokens", "right"), *columns])
     for name, own in view["combinations"].items():
         cells = (_mean_and_extremes(own[quantity.value]) for quantity in QUANTITIES)
-        table.add_row(*card.cells(text.name(SignCombination(name)), _share(own["frequency"]), *cells))
+        table.add_row(*card.cells(text.combination(name), _share(own["frequency"]), *cells))
     out.print(table)
     from rich.text import Text
 
@@ -162,7 +162,7 @@ def _examples(out: Console, combination: SignCombination, quantity: str, found: 
     from rich.text import Text
 
     if found and found[0]["token"] is None:
-        title = Text(text.name(combination), style="bold").append(f"  {quantity}", style="default not bold")
+        title = Text(text.combination(combination), style="bold").append(f"  {quantity}", style="default not bold")
         out.print(title.append(f", {min(limit, len(found))} of {len(found)} texts; their words are not in this index"))
         for example in found[:limit]:
             out.print(Text(f"  {text.number(example['value']):>7}  text {example['text_id']} of the corpus"))

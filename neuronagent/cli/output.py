@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import shutil
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from io import StringIO
 from typing import TYPE_CHECKING, Any
+
+from neuronagent.domain import finite
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,18 +31,8 @@ def say(line: str) -> None:
 def print_json(value: Any) -> None:
     """`value` as one line of JSON; a number that is not finite becomes null."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    text = json.dumps(_finite(value), ensure_ascii=not unicode, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(finite(value), ensure_ascii=not unicode, allow_nan=False, separators=(",", ":"))
     print(_UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))  # noqa: T201
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_finite(item) for item in value]
-    return value
 
 
 @contextmanager

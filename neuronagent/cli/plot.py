@@ -11,6 +11,7 @@ import typer
 from neuronagent.cli.criteria import parse_layers
 from neuronagent.cli.options import Db
 from neuronagent.cli.output import print_json, say
+from neuronagent.cli.text import visible
 from neuronagent.domain import NeuronId, clip
 from neuronagent.errors import UsageError
 from neuronagent.report.figures import FIGURES
@@ -57,22 +58,20 @@ def command(
     """
     figure = figure.strip().lower()
     _check(figure, neuron, out, json, layers)
-    if out is not None:
-        from neuronagent.report.figures.saving import check_plot
-
-        check_plot(out)
+    path = _path(out)
     chosen = parse_layers(layers)
 
     from neuronagent.service.lookup import open_index
 
     with open_index(db) as index:
-        if neuron is not None:
-            _draw_neuron(index, neuron, Path(out or "").expanduser())
+        if neuron is not None and path is not None:
+            _draw_neuron(index, neuron, path)
             numbers = None
         else:
-            numbers = _draw(index, figure, out, chosen)
+            numbers = _draw(index, figure, path, chosen)
     if out is not None:
-        say(f"drawn: {out}") if json else typer.echo(f"drawn: {out}")
+        line = f"drawn: {visible(out)}"
+        say(line) if json else typer.echo(line)
     if json and numbers is not None:
         print_json(numbers)
 
@@ -96,17 +95,26 @@ def _check(figure: str, neuron: str | None, out: str | None, json: bool, layers:
         raise UsageError("no file is named", remedy="name an .svg or .png: --out FILE (or --json for the numbers)")
 
 
-def _draw(index: Index, figure: str, out: str | None, layers: Sequence[int]) -> dict[str, Any]:
-    """Draw a figure of the model into `out`, if it is named; its numbers."""
+def _path(out: str | None) -> Path | None:
+    """The picture, if one is named; raises UsageError where it cannot be made."""
+    if out is None:
+        return None
+    from neuronagent.report.figures.saving import check_plot
+
+    return check_plot(out)
+
+
+def _draw(index: Index, figure: str, path: Path | None, layers: Sequence[int]) -> dict[str, Any]:
+    """Draw a figure of the model into `path`, if it is named; its numbers."""
     from neuronagent.service.reporting.model_map import chosen, numbers_of, title
 
     content, points = chosen(index, figure, layers)
-    if out is not None:
+    if path is not None:
         from neuronagent.report.figures.drawing import DRAW
         from neuronagent.report.figures.looks import PRINTED
         from neuronagent.report.figures.saving import save
 
-        save(DRAW[figure](content, points, PRINTED, title(content)), Path(out).expanduser())
+        save(DRAW[figure](content, points, PRINTED, title(content)), path)
     return numbers_of(content, points, figure)
 
 

@@ -123,7 +123,7 @@ def command(
 
 
 def _check_where(out: str | None, markdown: bool, json: bool, *, alone: bool) -> None:
-    if out is None and not markdown:
+    if not out and not markdown:
         raise UsageError("there is no folder to write to", remedy="name one: --out DIR (or one neuron and --markdown)")
     if out is not None and markdown:
         raise UsageError("--markdown prints, and --out writes", remedy="leave out one: DIR holds Markdown too")
@@ -160,7 +160,7 @@ def _print_done(done: Report, mapped: bool, verb: str, db: str | None) -> None:
 
     from neuronagent.cli.card import next_commands
     from neuronagent.cli.text import visible
-    from neuronagent.service.reporting.pages import MAP
+    from neuronagent.service.reporting.names import MAP, neurons_with_pages, page_name
 
     same = f" ({done.unchanged:,} unchanged)" if done.unchanged else ""
     parts = [f"{done.pages:,} page{'' if done.pages == 1 else 's'}{same}"] if done.pages else []
@@ -172,14 +172,15 @@ def _print_done(done: Report, mapped: bool, verb: str, db: str | None) -> None:
     for reason, those in done.failures.items():
         some = ", ".join(map(str, those[:_NAMED])) + (", …" if len(those) > _NAMED else "")
         say(f"failed: {len(those):,} neurons ({some}): {visible(reason)}")
-    first = done.overview or done.folder / next(name for name in done.files if name.endswith(".html"))
+    first = done.overview or done.folder / page_name(neurons_with_pages(done.files)[0])
     with page() as out:
         line = f"{visible(str(done.folder))}: {', '.join(parts)} · {files} · {duration(done.seconds)}"
         out.print(Text(line), soft_wrap=True)
         out.print(Text(f"open {visible(str(first))}"), soft_wrap=True)
-        neuron_pages = (name for name in done.files if name.endswith(".html") and name[0].isdecimal())
-        named = next((name.removesuffix(".html") for name in neuron_pages), None)
-        map_too = [] if mapped else [f"neuronagent report --model --out {quote(str(done.folder))}"]
+        named = next(iter(neurons_with_pages(done.files)), None)
+        where = str(done.folder)
+        # A path that does not print as it is cannot be typed either.
+        map_too = [f"neuronagent report --model --out {quote(where)}"] if where.isprintable() and not mapped else []
         next_commands(out, f"neuronagent {verb} {named}" if named else "neuronagent info", *map_too, db=db)
 
 

@@ -21,7 +21,6 @@ from neuronagent.cli.score_cells import (
     score_cell,
     stacked,
 )
-from neuronagent.domain import SignCombination
 from neuronagent.explain.items import N0, N1
 from neuronagent.explain.scorers.base_rate import CORPUS
 from neuronagent.explain.scorers.detection import AUROC
@@ -76,11 +75,11 @@ def told_apart(cross: View) -> Text:
     if not cross["available"]:
         return Text(f"Combinations against each other: not scored, {text.visible(str(cross['reason']))}.")
     line = Text("Told apart: ", style="default")
-    shares = f"{text.percent(cross['value'])} [{100 * cross['lo']:.0f}–{100 * cross['hi']:.0f} %]"
+    shares = f"{text.percent(cross['value'])} [{text.percent(cross['lo'])} to {text.percent(cross['hi'])}]"
     unfit = DAGGER if cross.get("judge_fit") is False else ""
-    line.append(f"{shares}{unfit} of the windows go to the right combination", style="bold")
+    line.append(f"{shares}{unfit} of a combination's windows go to it, on average", style="bold")
     line.append(f" (chance {text.percent(cross['chance'])}, n = {cross['windows']})")
-    pairs = [f"{_name(a)} and {_name(b)}" for a, b in cross["not_told_apart"]]
+    pairs = [f"{text.combination(a)} and {text.combination(b)}" for a, b in cross["not_told_apart"]]
     return line.append(f"; not told apart: {', '.join(pairs)}." if pairs else ".")
 
 
@@ -120,7 +119,10 @@ def _row(name: str, own: View, blocks: Sequence[str]) -> tuple[Text, ...]:
     style = {GOOD: "green", BAD: "red"}.get(str(own["verdict"]), "yellow")
     shown = (score_cell(first, mark), score_cell(find(scores, AUROC, N1), mark), control_cell(first))
     beside = {CORPUS: stacked(base_rate(scores)), SETS: stacked(harder(scores, mark))}
-    return (*card.cells(_name(name), *shown, *(beside[b] or "–" for b in blocks)), Text(verdict, style=style))
+    return (
+        *card.cells(text.combination(name), *shown, *(beside[b] or "–" for b in blocks)),
+        Text(verdict, style=style),
+    )
 
 
 def _blocks(combinations: Mapping[str, View]) -> list[str]:
@@ -136,7 +138,7 @@ def _print_further(out: Console, combinations: Mapping[str, View], blocks: Seque
     titles = [title for title in ORDER if any(title in own for own in cells.values())]
     if not titles:
         return
-    table = card.plain_table([("", "left"), *((_name(name), "wrap") for name in cells)])
+    table = card.plain_table([("", "left"), *((text.combination(name), "wrap") for name in cells)])
     for title in titles:
         table.add_row(*card.cells(title, *(own.get(title, "–") for own in cells.values())))
     out.print()
@@ -149,7 +151,7 @@ def _other_judges(combinations: Mapping[str, View]) -> list[str]:
     for name, own in combinations.items():
         for judge, verdict in own.get("by_judge", {}).items():
             if judge != own.get("judge"):
-                found.setdefault(str(judge), []).append(f"{_name(name)} {verdict}")
+                found.setdefault(str(judge), []).append(f"{text.combination(name)} {verdict}")
     return [judged_line(judge, said) for judge, said in found.items()]
 
 
@@ -169,14 +171,10 @@ def _missing(combinations: Mapping[str, View]) -> list[str]:
                 continue
             why = text.visible(str(score["reason"]))
             if score["metric"] == AUROC and score["view"] == "causal" and score["negative_set"] in _SHOWN_IN_ROW:
-                lines.append(f"{_name(name)} {_SHOWN_IN_ROW[score['negative_set']]}: {why}")
+                lines.append(f"{text.combination(name)} {_SHOWN_IN_ROW[score['negative_set']]}: {why}")
             elif (title := missing_title(score)) is not None and score is not headline(own["scores"]):
-                reasons.setdefault(why, {}).setdefault(title, {})[_name(name)] = None
+                reasons.setdefault(why, {}).setdefault(title, {})[text.combination(name)] = None
     for why, titles in reasons.items():
         where = (t if len(names) == len(combinations) else f"{t} in {', '.join(names)}" for t, names in titles.items())
         lines.append(f"Without a score: {'; '.join(where)}: {why}")
     return lines
-
-
-def _name(combination: str) -> str:
-    return text.name(SignCombination(combination))

@@ -9,7 +9,7 @@ import typer
 from neuronagent.cli import criteria, text
 from neuronagent.cli.options import Db, Json
 from neuronagent.cli.output import page, print_json
-from neuronagent.domain import COMBINATIONS, Role
+from neuronagent.domain import COMBINATIONS, COSINES, Role
 from neuronagent.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from neuronagent.store.search import SearchPage
 
 NAME = "search"
-_COSINES = ("cos_gate_in", "cos_gate_out", "cos_in_out")
 _RANGE = "LOW..HIGH, either end may be left out"
 
 
@@ -218,16 +217,14 @@ def _print_page(out: Console, found: SearchPage, wanted: criteria.Criteria, db: 
         out.print(Text(f"no neuron meets all criteria{beyond}"))
         return
     titles = [("neuron", "left"), ("IO class", "wrap"), ("g·in", "right"), ("g·out", "right"), ("in·out", "right")]
-    titles += [(text.name(c).replace("gate", "g").replace("in", "i"), "right") for c in COMBINATIONS]
+    titles += [(text.combination(c).replace("gate", "g").replace("in", "i"), "right") for c in COMBINATIONS]
     matched, number = wanted.token is not None, wanted.sort if wanted.sort in NUMBERS else None
     titles[2:2] = [("role", "wrap")] if any(row.role for row in found.rows) else []
     titles += [(number, "right")] if number else []
     table = card.plain_table([*titles, *([("match", "right")] if matched else [])])
     for row in found.rows:
         shares = (_whole(row.mass_share[c]) for c in COMBINATIONS)
-        cosines = (
-            f"{row.cosines[key]:+.2f}".replace("-", "−") for key in ("cos_gate_in", "cos_gate_out", "cos_in_out")
-        )
+        cosines = (text.signed(row.cosines[key]) for key in COSINES)
         role = [row.role.value if row.role else "–"] if ("role", "wrap") in titles else []
         extra = [text.number(row.numbers[number])] if number else []
         extra += [text.number(row.match)] if matched else []

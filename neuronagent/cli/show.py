@@ -193,7 +193,7 @@ def _combinations(out: Console, view: dict[str, Any], quantity: Quantity) -> Non
         small = " small" if 0 < own["mass_share"] < card.SMALL_MASS else ""
         table.add_row(
             *card.cells(
-                text.name(SignCombination(name)),
+                text.combination(name),
                 text.percent(own["frequency"]),
                 text.percent(own["mass_share"]) + small,
                 " ".join(text.quoted(entry["token"]) for entry in promoted[own["write_sign"]][:2]) or "–",

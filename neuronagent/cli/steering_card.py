@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from neuronagent.cli import card, text
 from neuronagent.cli.ablation_card import matching_line, names
-from neuronagent.domain import SignCombination
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +23,7 @@ def print_steering(out: Console, found: Steering, model: dict[str, Any], db: str
     line = Text(names(found.steered.neurons), style="bold")
     line.append(f" · {card.model_name(model)} · {_does(found, found.steered)}", style="default not bold")
     out.print(line)
-    where = f", where in {text.name(SignCombination(found.combination))}" if found.within and found.combination else ""
+    where = f", where in {text.combination(found.combination)}" if found.within and found.combination else ""
     out.print(f"Changed at {found.steered.tokens_changed:,} of {found.steered.tokens_read:,} tokens read{where}.")
     out.print()
     _continuations(out, found)
@@ -42,7 +41,7 @@ def _does(found: Steering, steered: Steered) -> str:
         f"{value:.3g}".replace("-", "−") if found.mode == "scale" else text.number(value) for value in steered.values
     )
     line = _DOES[found.mode].format(", ".join(list(values)[:4]))
-    origins = dict.fromkeys(text.name(SignCombination(c)) for c in steered.combinations if c)
+    origins = dict.fromkeys(text.combination(c) for c in steered.combinations if c)
     return line + (f", what a strong token of {' or '.join(origins)} writes" if origins else "")
 
 

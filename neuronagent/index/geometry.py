@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neuronagent.domain import CosineBaseline
+from neuronagent.domain import COSINES, CosineBaseline
 from neuronagent.index.workers import workers
 
 SignConvention = Literal["normalised", "raw"]
-COSINES: tuple[str, ...] = ("cos_gate_in", "cos_gate_out", "cos_in_out")
 _PAIRS = ((0, 1), (0, 2), (1, 2))  # gate, in, out in the order of COSINES
 _MISMATCHED_ROWS = 1024
 _ROWS = 64  # widened to float64 at a time, which then stays in the cache

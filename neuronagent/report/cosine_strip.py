@@ -51,7 +51,7 @@ def strip(
         _mark(along(own), top, wording.number(own)),
         group(
             *(
-                words(along(t), top + 29, f"{t:g}".replace("-", "−"), text_anchor="middle")
+                words(along(t), top + 29, wording.minus(f"{t:g}"), text_anchor="middle")
                 for t in (-1.0, -0.5, 0.0, 0.5, 1.0)
                 if t >= floor
             ),

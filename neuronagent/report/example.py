@@ -13,7 +13,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from neuronagent.domain import COMBINATIONS, SignCombination
-from neuronagent.report import visible
+from neuronagent.report import filters, visible
 from neuronagent.report.content import PageCombination, PageExample
 
 LEVELS = 9
@@ -81,14 +81,13 @@ def run(token: str, values: tuple[float, float, float, float] | None, largest: f
 def _peak(example: PageExample, letter: str, largest: float) -> str:
     """The marked token, whose post is known even where the model was not run again."""
     token, values, post = example["tokens"][example["marked"]], example["values"][example["marked"]], example["value"]
-    said = _values(values) if values else f"?\t?\t?\t{post:+.3g}".replace("-", "−")
+    said = _values(values) if values else f"?\t?\t?\t{filters.digits(post)}"
     shown = visible.token(token, _MARKED)
     return f'<b class={letter}{_level(post, largest)} tabindex=0 data-v="{said}">{shown}</b>'
 
 
 def _values(values: tuple[float, float, float, float]) -> str:
-    gate, x_in, act, post = values
-    return f"{gate:+.3g}\t{x_in:+.3g}\t{act:+.3g}\t{post:+.3g}".replace("-", "−")
+    return "\t".join(map(filters.digits, values))
 
 
 def _level(post: float, largest: float) -> int:

@@ -7,13 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from neuronagent import wording
-from neuronagent.domain import SignCombination
 from neuronagent.report import visible
-
-
-def combination(value: str) -> str:
-    """`gate+_in-` as `gate+ in−`."""
-    return wording.name(SignCombination(value))
 
 
 def count(value: int | None) -> str:
@@ -25,7 +19,7 @@ def digits(value: float | None) -> str:
     """A signed number with at most three significant digits, none invented: `+19.3`, `−0.08`, `−1.2e−05`, `0`."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:+.3g}".replace("-", "−") if value else "0"
+    return wording.minus(f"{value:+.3g}") if value else "0"
 
 
 def short_digits(value: float | None) -> str:
@@ -45,7 +39,7 @@ def interval(limits: tuple[float | None, float | None]) -> str:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "clip": clip,
-    "combination": combination,
+    "combination": wording.combination,
     "count": count,
     "digits": digits,
     "short_digits": short_digits,

@@ -135,6 +135,14 @@ def _tau(x: float, tau: float, share: float) -> Markup:
     )
 
 
+def _stacked(count: int, not_above: int, most: int) -> list[tuple[float, float, bool]]:
+    """The parts of a bar, (from, to, whether they are of lifts above 0): first those that are not."""
+    parts = [(0, not_above, False), (not_above, count, True)]
+    return [
+        (_TALL * lo / most, max(_TALL * lo / most + 1.0, _TALL * hi / most), good) for lo, hi, good in parts if hi > lo
+    ]
+
+
 def lift_distribution(distribution: Mapping[str, Any]) -> Markup:
     """The lift of explanations over their strongest control, `lift_over_strongest_control` of a batch report."""
     edges: Sequence[float] = distribution["histogram"]["edges"]
@@ -146,12 +154,14 @@ def lift_distribution(distribution: Mapping[str, Any]) -> Markup:
     def along(value: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (value - edges[0]) / (edges[-1] - edges[0])
 
+    # What is exactly 0 is in the first bin from 0 on, but no better than the control: it stands below the rest of it.
+    level = sum(count for edge, count in zip(edges, counts, strict=False) if edge >= 0) - distribution["above_zero"]
     bars = [
-        box(_LEFT + step * i + 0.4, _BASE - high, step - 0.8, high,
-            fill="var(--good)" if edges[i] >= 0 else "var(--soft)", fill_opacity=0.8)
+        box(_LEFT + step * i + 0.4, _BASE - high, step - 0.8, high - low,
+            fill="var(--good)" if good else "var(--soft)", fill_opacity=0.8)
         for i, count in enumerate(counts)
-        if count
-        for high in [max(1.0, _TALL * count / most)]
+        for not_above in [count if edges[i] < 0 else min(count, level) if edges[i] == 0 else 0]
+        for low, high, good in _stacked(count, not_above, most)
     ]  # fmt: skip
     median = quantiles["0.5"]
     x = along(median)
@@ -174,7 +184,7 @@ def lift_distribution(distribution: Mapping[str, Any]) -> Markup:
         over(x + (4 if median < 0.3 else -4), _TOP - 3, f"median {wording.lift(median)}",
              text_anchor="start" if median < 0.3 else "end", fill="var(--ink)"),
         group(
-            *(words(along(t), _BASE + 13, f"{t:g}".replace("-", "−"), text_anchor="middle")
+            *(words(along(t), _BASE + 13, wording.minus(f"{t:g}"), text_anchor="middle")
               for t in (-0.5, 0.0, 0.5)),
             words(_LEFT, _BASE + 13, "−1", text_anchor="middle"),
             words(_WIDTH - _RIGHT, _BASE + 13, "1", text_anchor="end"),

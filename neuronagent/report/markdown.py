@@ -43,7 +43,7 @@ def _lines(content: NeuronContent, note: str) -> Iterator[str]:
         yield from ("", "## Vocabulary", "", *_vocabulary(content["vocabulary"]))
     yield from ("", "## Sign combinations", "", *_shares(content))
     for own in content["combinations"]:
-        yield from ("", f"### {parts.combination_name(own['name'])}", "", *_combination(own, content))
+        yield from ("", f"### {wording.combination(own['name'])}", "", *_combination(own, content))
     yield from ("", "## Told apart", "", *_told_apart(content["told_apart"]))
     yield from ("", "## Neighbours by weights", "", *_neighbours(content))
     yield from ("", "## Provenance", "", *_provenance(content))
@@ -107,8 +107,13 @@ def _chips(tokens: Sequence[str]) -> str:
 # Statistics
 
 
+def _has_texts(content: NeuronContent) -> bool:
+    """Whether there is more than weights."""
+    return content["imported"] or content["tokens"] is not None
+
+
 def _shares(content: NeuronContent) -> Iterator[str]:
-    if content["tokens"] is None and not content["imported"]:
+    if not _has_texts(content):
         yield "This index holds weights only: no corpus was run through the model."
         return
     yield "| combination | tokens | frequency | output mass | writes | strong from | mean post | least | greatest |"
@@ -117,7 +122,7 @@ def _shares(content: NeuronContent) -> Iterator[str]:
         post = own["statistics"].get("post") or {"mean": None, "min": None, "max": None}
         tau = own["histogram"]["tau"] if own["histogram"] else None
         cells = [
-            parts.combination_name(own["name"]),
+            wording.combination(own["name"]),
             parts.count(own["count"]),
             parts.share(own["frequency"]),
             parts.share(own["mass_share"]),
@@ -141,7 +146,8 @@ def _combination(own: PageCombination, content: NeuronContent) -> Iterator[str]:
         yield from _explanation(explanation)
     else:
         reason = f" ({parts.code(own['reason'], 300)})" if own["reason"] else ""
-        yield f"No explanation is stored{reason}: `neuronagent explain {content['neuron']}` makes one."
+        looks = f": `neuronagent explain {content['neuron']}` looks for one" if _has_texts(content) else ""
+        yield f"No explanation is stored{reason}{looks}."
     if own["examples"]:
         yield from ("", f"Examples: post, text, split and position ({parts.code(content['examples_of'], 200)}).", "")
         yield from map(_example, own["examples"])
@@ -151,9 +157,10 @@ def _combination(own: PageCombination, content: NeuronContent) -> Iterator[str]:
 
 def _example(example: PageExample) -> str:
     where = [example["split"] or "no split"]
-    where += [] if example["position"] is None else [f"@{example['position']}"]
+    # Not "@118": somebody has that name.
+    where += [] if example["position"] is None else [f"position {example['position']}"]
     where += [f"and {example['copies']} near copies"] if example["copies"] else []
-    return f"- {parts.number(example['value'])} {_quoted(example)} ({' '.join(where)})"
+    return f"- {parts.number(example['value'])} {_quoted(example)} ({', '.join(where)})"
 
 
 def _quoted(example: PageExample) -> str:
@@ -209,7 +216,7 @@ def _control(row: ControlRow) -> str:
 def _interval(value: float | None, lo: float | None, hi: float | None) -> str:
     limits = f"{parts.score(lo)}, {parts.score(hi)}"
     if value is None:
-        return "no value" if lo is None else f"between {limits}"
+        return "no value" if lo is None else f"between {limits.replace(',', ' and')}"
     return parts.score(value) if lo is None else f"{parts.score(value)} [{limits}]"
 
 
@@ -220,12 +227,10 @@ def _told_apart(found: Mapping[str, Any]) -> Iterator[str]:
     unfit = " The judge failed its check." if found.get("judge_fit") is False else ""
     value, lo, hi, chance = (parts.share(found.get(key)) for key in ("value", "lo", "hi", "chance"))
     yield (
-        f"{value} [{lo} to {hi}] of the windows go to the right combination (chance {chance}, n = "
-        f"{found.get('windows')}, {found.get('split')} split).{unfit}"
+        f"{value} [{lo} to {hi}] of a combination's windows go to it, on average over the combinations (chance "
+        f"{chance}, n = {found.get('windows')}, {found.get('split')} split).{unfit}"
     )
-    pairs = [
-        f"{parts.combination_name(a)} and {parts.combination_name(b)}" for a, b in found.get("not_told_apart") or []
-    ]
+    pairs = [f"{wording.combination(a)} and {wording.combination(b)}" for a, b in found.get("not_told_apart") or []]
     if pairs:
         yield from ("", f"Not told apart: {'; '.join(pairs)}.")
 

@@ -6,7 +6,6 @@ import math
 import re
 
 from neuronagent import wording
-from neuronagent.domain import SignCombination
 
 
 def code(text: str, width: int) -> str:
@@ -33,16 +32,17 @@ def row(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def combination_name(combination: str) -> str:
-    return wording.name(SignCombination(combination))
-
-
 def signed(value: float | None) -> str:
-    return f"{value:+.3f}" if value is not None and math.isfinite(value) else "–"
+    """With three decimals, or one digit of what these would make nothing of: `-0.0004`; `0` has no sign."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:+.3f}" if abs(value) >= 0.0005 else f"{value:+.1g}" if value else "0"
 
 
 def number(value: float | None) -> str:
-    return f"{value:+.4g}" if value is not None and math.isfinite(value) else "–"
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:+.4g}" if value else "0"
 
 
 def score(value: float | None) -> str:
@@ -61,4 +61,9 @@ def count(value: int | None) -> str:
 
 
 def share(value: float | None) -> str:
-    return f"{100 * value:.2f} %" if value is not None and math.isfinite(value) else "–"
+    """In percent, with two decimals; 0 and 100 only where it is nothing, or everything."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if 0 < value < 0.00005:
+        return "<0.01 %"
+    return ">99.99 %" if 0.99995 <= value < 1 else f"{100 * value:.2f} %"

@@ -50,7 +50,8 @@ class LayerRow(TypedDict):
 
 class MedianLine(TypedDict):
     """The median cos(in,out) of the layers of a model, from first to last. `places`: of the layers in its depth, 0 to
-    1. `own`: of this index; others are published. `post_norm`: the processing that published ones hold for."""
+    1. `own`: of this index; others are published. `post_norm`: the processing that the numbers hold for, None
+    where it makes no difference or is not known."""
 
     model: str
     own: bool

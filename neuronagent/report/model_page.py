@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from markupsafe import Markup, escape
 
-from neuronagent import wording
+from neuronagent.report.citation import cite
 from neuronagent.report.environment import policy, render
 from neuronagent.report.figures.drawing import DRAW, missing
 from neuronagent.report.figures.inline import svg
@@ -55,7 +55,7 @@ def model_page(
         sections=sections,
         classes=totals(content),
         manipulators=_share(content),
-        cite=_cite(content),
+        cite=cite("Model map", content["provenance"]),
         home=home,
         data=data,
     )
@@ -70,14 +70,3 @@ def _share(content: ModelContent) -> float | None:
     """Input manipulators of the whole model."""
     neurons = content["neurons"]
     return sum(manipulators(row) * row["neurons"] for row in content["layers"]) / neurons if neurons else None
-
-
-def _cite(content: ModelContent) -> str:
-    """One line for a paper or an issue."""
-    p = content["provenance"]
-    revision = f"@{p['revision'][:12]}" if p["revision"] else ""
-    tokens = f", {p['tokens']:,} tokens of {wording.short(p['corpus'])}" if p["corpus"] and p["tokens"] else ""
-    return (
-        f"Model map of {wording.short(p['model'])}{revision}{tokens}, signs {p['sign_convention']}, neuronagent "
-        f"{p['version']}, index {p['fingerprint']}"
-    )

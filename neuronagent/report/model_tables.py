@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from neuronagent import wording
 from neuronagent.domain import IO_CLASSES
-from neuronagent.report.figures.axes import signed
 from neuronagent.report.model_content import COSINES, Box, MedianLine, ModelContent
 from neuronagent.report.model_words import correlation, cosine, expected
+from neuronagent.wording import signed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def _medians(content: ModelContent) -> list[Table]:
 
 def _model(line: MedianLine) -> str:
     name = "this model" if line["own"] else line["model"]
-    return f"{name}, post-norm {line['post_norm']}" if line["post_norm"] else name
+    return f"{name}, post-norm {line['post_norm']}" if line["post_norm"] and not line["own"] else name
 
 
 def _frequency(content: ModelContent) -> list[Table]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from neuronagent import wording
 from neuronagent.domain import IO_CLASS_NAMES
-from neuronagent.report.figures.axes import signed
-from neuronagent.report.model_content import COSINES, Correlation, LayerRow, ModelContent, RoleCell
+from neuronagent.report.model_content import COSINES, Correlation, LayerRow, MedianLine, ModelContent, RoleCell
+from neuronagent.wording import signed
 
 TITLES: Mapping[str, str] = {
     "classes": "Input-output classes by layer",
@@ -108,7 +108,21 @@ def _medians(content: ModelContent) -> str:
     return (
         f"Of this model it is {signed(first[1])} in layer {first[0]}, {signed(last[1])} in layer {last[0]}, highest "
         f"in layer {high[0]} ({signed(high[1])}), lowest in layer {low[0]} ({signed(low[1])}). Published of "
-        f"{others} models ({content['medians']['source']})."
+        f"{others} models ({content['medians']['source']}).{_processing(content['medians']['lines'])}"
+    )
+
+
+def _processing(lines: Sequence[MedianLine]) -> str:
+    """Which published medians are of weights that were processed otherwise; this model's line is the first."""
+    own = lines[0]["post_norm"]
+    other = [line for line in lines[1:] if line["post_norm"] not in (None, own)]
+    if not other:
+        return ""
+    names = _listed([line["model"].rpartition("/")[2] for line in other])
+    here = f", this index is made with post-norm {own}" if own else ""
+    return (
+        f" Those of {names} hold for post-norm {other[0]['post_norm']}{here}: of a model with a norm after the MLP the "
+        "two differ."
     )
 
 

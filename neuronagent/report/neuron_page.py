@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from neuronagent import wording
 from neuronagent.report import example
-from neuronagent.report.content import NeuronContent, PageCombination, Provenance
+from neuronagent.report.citation import cite
+from neuronagent.report.content import NeuronContent, PageCombination, ScoreRow
 from neuronagent.report.environment import asset, policy, render
 from neuronagent.report.histogram import histogram
 from neuronagent.report.plane import plane
@@ -66,11 +66,12 @@ def neuron_page(content: NeuronContent, links: Links) -> str:
         links=links,
         plane=plane(content) if content["plane"] and content["geometry"] else None,
         columns=columns,
-        headline=next((column["first"]["name"] for column in columns if column["first"]), None),
+        headline=next((_asked(column["first"]) for column in columns if column["first"]), None),
+        asked=_asked,
         pairs=PAIRS,
         neighbours=_neighbours(content),
         confusion=_confusion(content["told_apart"]),
-        cite=cite(content["neuron"], content["provenance"]),
+        cite=cite(f"Neuron {content['neuron']}", content["provenance"]),
         tone=tone,
         on_page=sum(len(own["examples"]) for own in combinations),
         small=SMALL_MASS,
@@ -83,20 +84,6 @@ def tone(verdict: str) -> str:
     return "good" if verdict in _GOOD else "bad" if verdict in _BAD else "soft" if verdict in _NONE else "doubt"
 
 
-def cite(neuron: str, provenance: Provenance) -> str:
-    """One line that names the neuron and the index, for a paper or an issue."""
-    revision = f"@{provenance['revision'][:12]}" if provenance["revision"] else ""
-    tokens = f"{provenance['tokens']:,} tokens of " if provenance["tokens"] else ""
-    return ", ".join(
-        (
-            f"Neuron {neuron} of {wording.short(provenance['model'])}{revision}",
-            *([f"{tokens}{wording.short(provenance['corpus'])}"] if provenance["corpus"] else []),
-            f"signs {provenance['sign_convention']}",
-            f"neuronagent {provenance['version']}, index {provenance['fingerprint']}",
-        )
-    )
-
-
 def _column(place: int, own: PageCombination, examples: list[example.Drawn]) -> dict[str, Any]:
     """What the template needs of a combination beside its content."""
     return {
@@ -107,6 +94,11 @@ def _column(place: int, own: PageCombination, examples: list[example.Drawn]) -> 
         "scale": example.scale(own) * own["write_sign"],
         "first": next(iter(own["explanation"]["scores"]), None) if own["explanation"] else None,
     }
+
+
+def _asked(row: ScoreRow) -> str:
+    """What a score is, in few words: its kind, and what is asked."""
+    return row["name"] if row["metric"] in row["name"] else f"{row['metric']} {row['name']}"
 
 
 def _neighbours(content: NeuronContent) -> list[tuple[str, list[Any]]]:

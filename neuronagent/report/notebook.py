@@ -14,9 +14,11 @@ from typing import Any
 from markupsafe import Markup
 
 from neuronagent.report import visible
+from neuronagent.report.citation import cite
 from neuronagent.report.content import ControlRow, NeuronContent, PageCombination, PageExample
 from neuronagent.report.environment import render
-from neuronagent.report.neuron_page import PAIRS, cite, tone
+from neuronagent.report.filters import digits
+from neuronagent.report.neuron_page import PAIRS, tone
 from neuronagent.report.plane import plane
 
 _DOTS = 400
@@ -36,7 +38,7 @@ def notebook(content: NeuronContent) -> str:
         content=content,
         pairs=PAIRS,
         tone=tone,
-        cite=cite(content["neuron"], content["provenance"]),
+        cite=cite(f"Neuron {content['neuron']}", content["provenance"]),
         plane=plane(content, _DOTS),
         columns=[_column(own) for own in content["combinations"]],
     )
@@ -107,4 +109,4 @@ def _said(values: tuple[float, float, float, float] | None) -> str:
     if values is None:
         return "the model was not run here"
     names = zip(("gate", "in", "act", "post"), values, strict=True)
-    return ", ".join(f"{name} {value:+.3g}" for name, value in names).replace("-", "−")
+    return ", ".join(f"{name} {digits(value)}" for name, value in names)

@@ -88,7 +88,7 @@ def _y(cosine: float) -> float:
 
 
 def _said(content: NeuronContent, x: float, y: float, third: float, shown: int) -> str:
-    found = f"cos(gate,out) {_signed(x)}, cos(in,out) {_signed(y)}, cos(gate,in) {_signed(third)}"
+    found = f"cos(gate,out) {wording.number(x)}, cos(in,out) {wording.number(y)}, cos(gate,in) {wording.number(third)}"
     layer = content["plane"]
     among = f" Dots: {shown:,} of the layer's {layer['neurons']:,} neurons." if layer else ""
     return (
@@ -96,10 +96,6 @@ def _said(content: NeuronContent, x: float, y: float, third: float, shown: int) 
         f"of {IO_CLASS_THRESHOLD}. Dashed circle: within it lies every neuron whose gate and in are orthogonal. "
         f"Grey cross: 95 % of unrelated pairs of vectors of the layer.{among}"
     )
-
-
-def _signed(value: float) -> str:
-    return wording.number(value)
 
 
 def _regions() -> Markup:
@@ -214,7 +210,7 @@ def _axes() -> Markup:
 
 
 def _tick(value: float) -> str:
-    return f"{value:g}".replace("-", "−")
+    return wording.minus(f"{value:g}")
 
 
 def _threads(x: float, y: float) -> Markup:
@@ -234,7 +230,7 @@ def _mark(neuron: str, x: float, y: float) -> Markup:
         element("circle", cx=px, cy=py, r=2, fill="var(--ink)"),
         group(
             over(px + across, py + down, neuron, text_anchor=end, font_weight=700),
-            over(px + across, py + down + 13, f"{_signed(x)}, {_signed(y)}", text_anchor=end),
+            over(px + across, py + down + 13, f"{wording.number(x)}, {wording.number(y)}", text_anchor=end),
             fill="var(--ink)",
         ),
     )

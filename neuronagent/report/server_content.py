@@ -214,7 +214,7 @@ class LiveHit(TypedDict):
     combination: str | None
     x_gate: float
     x_in: float
-    act: float
+    act: float | None
     post: float
     written: float
     frequency: float | None

@@ -16,8 +16,8 @@ class SiteUnit(TypedDict):
 
     `frequency`: of all tokens; `mass_share`: of Σ|post|; `promotes`: the three tokens that it promotes most there.
     `verdict` is None where nothing of the neuron was explained; else as `views.explanation_view` has it. `label`: the
-    explanation in a few words, if its writer gave some. `auroc`: detection against random tokens, causal view, `test`,
-    by the judge that was asked last; `against`: the tokens that it tells from ("random", or "same texts" where
+    explanation in a few words, if its writer gave some. `auroc`: detection in the causal view, `test`, by the
+    judge that was asked last; `against`: what it tells strong tokens from ("vs random", or "vs weak, same texts" where
     there is no corpus); `lift`: above the strongest control.
     """
 

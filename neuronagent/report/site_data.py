@@ -20,7 +20,8 @@ from neuronagent.report.site_content import SiteRow, SiteUnit
 TEXT_BYTES = 1_600_000
 """So much of a page may be explanations; if they are longer, each is cut to the first of `_LENGTHS` that fits."""
 _LENGTHS = (240, 180, 140, 110, 90, 75, 60, 50)
-_FREQUENCY, _MILLE = 100_000, 1000
+_PARTS = 100_000
+"""Numbers are whole ones of this size: coarser ones would be rounded twice, and differ from those of other pages."""
 _ENDS_SCRIPT = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 
 Data = dict[str, Any]
@@ -38,7 +39,7 @@ class _Strings:
 
 def site_data(rows: Sequence[SiteRow]) -> Data:
     """The columns that `site.js` reads. Of each neuron one number, of each unit four times as many, in the order of
-    `COMBINATIONS`; cosines, scores, lifts and mass shares in thousandths, frequencies in hundred-thousandths."""
+    `COMBINATIONS`; cosines, scores, lifts and shares in hundred-thousandths."""
     names = {name: _Strings() for name in ("classes", "roles", "verdicts", "writers", "tokens", "texts", "items")}
     units = [unit for row in rows for unit in row["units"]]
     length = text_length(map(said, units))
@@ -49,22 +50,19 @@ def site_data(rows: Sequence[SiteRow]) -> Data:
             "page": [1 if row["page"] == f"{row['neuron']}.html" else row["page"] for row in rows],
             "class": [names["classes"].place(row["io_class"]) for row in rows],
             "role": [names["roles"].place(row["role"]) for row in rows],
-            **{
-                name: [_thousandths(row[name]) for row in rows]
-                for name in ("cos_gate_in", "cos_gate_out", "cos_in_out")
-            },
+            **{name: [_whole(row[name]) for row in rows] for name in ("cos_gate_in", "cos_gate_out", "cos_in_out")},
             "writes": [_writes(row["units"], names["tokens"].place) for row in rows],
         },
         "units": {
-            "frequency": [_whole(unit["frequency"], _FREQUENCY) for unit in units],
-            "mass": [_thousandths(unit["mass_share"]) for unit in units],
+            "frequency": [_whole(unit["frequency"]) for unit in units],
+            "mass": [_whole(unit["mass_share"]) for unit in units],
             "verdict": [names["verdicts"].place(unit["verdict"]) for unit in units],
-            "auroc": [_thousandths(unit["auroc"]) for unit in units],
-            "auroc_lo": [_thousandths(unit["auroc_lo"]) for unit in units],
-            "auroc_hi": [_thousandths(unit["auroc_hi"]) for unit in units],
-            "lift": [_thousandths(unit["lift"]) for unit in units],
-            "lift_lo": [_thousandths(unit["lift_lo"]) for unit in units],
-            "lift_hi": [_thousandths(unit["lift_hi"]) for unit in units],
+            "auroc": [_whole(unit["auroc"]) for unit in units],
+            "auroc_lo": [_whole(unit["auroc_lo"]) for unit in units],
+            "auroc_hi": [_whole(unit["auroc_hi"]) for unit in units],
+            "lift": [_whole(unit["lift"]) for unit in units],
+            "lift_lo": [_whole(unit["lift_lo"]) for unit in units],
+            "lift_hi": [_whole(unit["lift_hi"]) for unit in units],
             "items": [names["items"].place(_items(unit)) for unit in units],
             "writer": [names["writers"].place(_visible(unit["by"])) for unit in units],
             "text": [names["texts"].place(_cut(said(unit), length)) for unit in units],
@@ -113,9 +111,11 @@ def _items(unit: SiteUnit) -> str | None:
     return None if unit["n_pos"] is None or unit["n_neg"] is None else f"{unit['n_pos']}:{unit['n_neg']}"
 
 
-def _thousandths(value: float | None) -> int | None:
-    return _whole(value, _MILLE)
-
-
-def _whole(value: float | None, parts: int) -> int | None:
-    return None if value is None else round(value * parts)
+def _whole(value: float | None) -> int | None:
+    """In parts; what is less than half of one is one: it is not nothing, nor is all but so little everything."""
+    if value is None:
+        return None
+    whole = round(value * _PARTS)
+    if whole in (0, _PARTS) and value != whole / _PARTS:
+        return whole + (1 if value > whole / _PARTS else -1)
+    return whole

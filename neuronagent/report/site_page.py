@@ -20,6 +20,8 @@ from neuronagent.report.site_data import embedded, site_data
 
 PLAIN_ROWS = 500
 """Neurons in the table that is there without a script."""
+_OTHERS = {"vs random": "random tokens", "vs weak, same texts": "weak tokens of the same texts"}
+"""What `SiteUnit.against` says, as tokens that strong ones are told from."""
 _PAIRS = 200
 """Neurons named of those whose combinations are not told apart."""
 
@@ -55,7 +57,14 @@ def site_page(content: SiteContent) -> str:
         tone=tone,
         judges_unfit=sorted({u["judge"] for r in rows for u in r["units"] if u["judge"] and u["judge_fit"] is False}),
         has_scores=any(unit["auroc"] is not None for row in rows for unit in row["units"]),
+        others=_others(content),
     )
+
+
+def _others(content: SiteContent) -> str:
+    """The tokens that explanations tell strong ones from: of published lists none are random."""
+    compared = {unit["against"] for row in content["rows"] for unit in row["units"]}
+    return " or ".join(said for kind, said in _OTHERS.items() if kind in compared) or _OTHERS["vs random"]
 
 
 def _crossed(summary: SiteSummary) -> _Crossed | None:

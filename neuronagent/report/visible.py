@@ -20,6 +20,7 @@ _QUOTED = re.compile("`([^`]+)`")
 TOKEN = 80
 """Characters that are shown of a token in its text."""
 _SAID = 4000
+_OURS = "neuronagent "
 
 
 class _Running(dict[int, str]):
@@ -76,11 +77,18 @@ def running(text: str) -> Markup:
 
 
 def said(text: str) -> Markup:
-    """What somebody says of a neuron, in one paragraph; what stands in backquotes as code, its spaces seen."""
+    """What somebody says of a neuron, in one paragraph; what stands in backquotes as code, its spaces seen. A command
+    of ours keeps its own, to be copied."""
     parts = _QUOTED.split(wording.clipped(text, _SAID))
     return Markup("").join(
-        chip(part) if place % 2 else escape(wording.visible(part)) for place, part in enumerate(parts)
+        escape(wording.visible(part)) if place % 2 == 0 else command(part) if part.startswith(_OURS) else chip(part)
+        for place, part in enumerate(parts)
     )
+
+
+def command(text: str) -> Markup:
+    """A command, as it is typed."""
+    return Markup("<code>{}</code>").format(wording.visible(text))
 
 
 def chip(text: str) -> Markup:

@@ -10,12 +10,11 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.domain import VECTORS, VOCABULARY_MATRICES
+from neuronagent.domain import COSINES, VECTORS, VOCABULARY_MATRICES
 from neuronagent.service.check_corpus import Facts, Floats
 from neuronagent.service.ledger import Ledger
 from neuronagent.store.blocks import NeuronBlock
 
-_COSINES = ("cos_gate_in", "cos_gate_out", "cos_in_out")
 _NORMS = ("norm_gate", "norm_in", "norm_out")
 _SIDES = ("+", "−")
 _ROUNDING = 1e-3
@@ -47,7 +46,7 @@ def check_weights(block: NeuronBlock, facts: Facts, ledger: Ledger) -> None:
         return f"{block.layer}.{block.first + n}"
 
     columns = block.columns
-    cosines, norms = (np.stack([columns[name] for name in names], axis=1) for names in (_COSINES, _NORMS))
+    cosines, norms = (np.stack([columns[name] for name in names], axis=1) for names in (COSINES, _NORMS))
     holds = (np.abs(cosines) <= 1 + 1e-9).all(axis=1) & (norms >= 0).all(axis=1) & np.isfinite(norms).all(axis=1)
     ledger.each("cosines lie in −1…1 and norms are not negative", holds, neuron, cosines, norms)
     signs = np.where(np.abs(cosines) > facts.threshold, np.sign(cosines), 0).astype(int)

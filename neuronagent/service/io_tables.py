@@ -11,11 +11,7 @@ import numpy as np
 from neuronagent.domain import IO_CLASSES, IOClass
 from neuronagent.errors import IndexMismatchError, StorageError
 from neuronagent.service.lookup import Index
-from neuronagent.store.cosines import layer_cosines
 from neuronagent.store.engine import display_name
-from neuronagent.store.search import COSINES
-
-_IN_OUT = COSINES.index("cos_in_out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +39,7 @@ def layer_tables(index: Index) -> list[LayerTable]:
     tables: list[LayerTable] = []
     for layer, neurons in reader.layers().items():
         counts = {label: found.get(layer, {}).get(label, 0) for label in IO_CLASSES}
-        cosines = np.sort(layer_cosines(reader, layer)[:, _IN_OUT])
+        cosines = np.sort(reader.layer_numbers(layer, ["cos_in_out"])[:, 0])
         if not neurons or not neurons == len(cosines) == sum(counts.values()):
             raise _incomplete(index, f"{len(cosines)} of the {neurons} neurons of layer {layer}")
         middle = float(cosines[(neurons - 1) // 2]), float(cosines[neurons // 2])

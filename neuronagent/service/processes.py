@@ -59,6 +59,7 @@ def in_order(
 
     Raises:
         NeuronagentError: a process was killed.
+        Exception: what `work` raised, or the `prepare` of the process.
     """
     waiting: deque[Future[R]] = deque()
     source = iter(items)
@@ -66,7 +67,7 @@ def in_order(
         while True:
             while not stop.is_set() and len(waiting) < ahead:
                 try:
-                    waiting.append(pool.submit(work, next(source)))
+                    waiting.append(pool.submit(_worked, work, next(source)))
                 except StopIteration:
                     break
             if not waiting:
@@ -90,4 +91,17 @@ def _begin(prepare: Callable[..., None], *arguments: Any) -> None:
             os._exit(1)
 
         threading.Thread(target=follow, daemon=True).start()
-    prepare(*arguments)
+    try:
+        prepare(*arguments)
+    except Exception as error:  # noqa: BLE001 - left alone it would be a traceback, and a pool that broke for no reason
+        _UNPREPARED.append(error)
+
+
+_UNPREPARED: list[Exception] = []
+"""In a worker: why it cannot work, which its first item says."""
+
+
+def _worked(work: Callable[[T], R], item: T) -> R:
+    if _UNPREPARED:
+        raise _UNPREPARED[0]
+    return work(item)

@@ -40,7 +40,7 @@ def sentences(combinations: Mapping[str, View], summary: str | None) -> list[str
 
 
 def _job(name: str, own: View) -> str:
-    where = f"In {combination(name)} ({wording.percent(own['mass_share'])} of its output)"
+    where = f"In {wording.combination(name)} ({wording.percent(own['mass_share'])} of its output)"
     promotes = f"promotes {writes(own, join=', ')}{_doubt(own)}."
     if own["explanation"]["source"] == RULE:
         return f"{where} it fires {label(own)} and {promotes}"
@@ -70,7 +70,7 @@ def where_it_writes(combinations: Mapping[str, View]) -> str | None:
     name, own = max(combinations.items(), key=lambda item: item[1]["mass_share"] or 0.0)
     if not own["mass_share"]:
         return None
-    said = f"It writes most in {combination(name)}: {wording.percent(own['mass_share'])} of its output"
+    said = f"It writes most in {wording.combination(name)}: {wording.percent(own['mass_share'])} of its output"
     if own["writes"]:
         said += f", there in favour of {writes(own, join=' and ')}"
     return said + (f", strongest at {wording.quoted(own['strongest'])}." if own["strongest"] is not None else ".")
@@ -126,8 +126,3 @@ def protocols(combinations: Mapping[str, View]) -> list[str]:
         readings[protocol] = max(readings.get(protocol, 0), score["reading"] or 0)
     again = {name: f", reading {last} of the test items" if last > 1 else "" for name, last in readings.items()}
     return [wording.visible(name) + again[name] for name in readings]
-
-
-def combination(name: str) -> str:
-    """`gate+ in−` for `gate+_in-`."""
-    return wording.name(SignCombination(name))

@@ -179,7 +179,7 @@ def control_name(kind: str) -> str:
         return "empty text"
     other = kind.removeprefix("other combination ")
     if other in {c.value for c in SignCombination}:
-        return wording.name(SignCombination(other))
+        return wording.combination(other)
     return wording.visible(other)
 
 

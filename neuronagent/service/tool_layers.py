@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-import weakref
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.domain import COMBINATIONS, IO_CLASSES, ROLES, CosineBaseline
+from neuronagent.domain import COMBINATIONS, COSINES, IO_CLASSES, ROLES, CosineBaseline, chance
 from neuronagent.service.bounded import Format, budget, fit, number
 from neuronagent.service.lookup import Index
+from neuronagent.service.per_layer import PerLayer
 from neuronagent.service.tool_more_results import LayerCombinationRow, LayerCosineRow, LayerSummary
 from neuronagent.service.tools import provenance
 from neuronagent.store.reader import IndexReader
 from neuronagent.store.schema import COMBINATION_SUFFIXES
-from neuronagent.store.search import COSINES
 
 _COLUMNS = (
     *COSINES,
@@ -37,7 +36,6 @@ _EXTREMES: tuple[tuple[str, bool], ...] = (
 
 Numbers = dict[str, NDArray[np.float64]]
 _LONGEST = 12
-_REMEMBERED = 16  # layers of an index, of some 1.5 MB each in a large model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,21 +50,18 @@ class _Layer:
     extremes: dict[str, list[Any]]
 
 
-_layers: weakref.WeakKeyDictionary[IndexReader, dict[int, _Layer]] = weakref.WeakKeyDictionary()
-
-
 def layer_numbers(index: Index, layer: int) -> Numbers:
     """Cosines, frequencies, shares and a few more of all neurons of a layer `[N]`, by column; NaN where there is none.
 
     Raises:
         NotFoundError: no such layer.
     """
-    return _layer(index.reader, layer).numbers
+    return _remembered(index.reader, layer).numbers
 
 
 def layer_summary(index: Index, layer: int, *, response_format: Format = "concise") -> LayerSummary:
     """What the neurons of a layer are like, and which stand out."""
-    found = _layer(index.reader, layer)
+    found = _remembered(index.reader, layer)
 
     def render(most: int) -> LayerSummary:
         return LayerSummary(
@@ -92,17 +87,6 @@ _NOTE = (
 )
 
 
-def _layer(reader: IndexReader, layer: int) -> _Layer:
-    """What does not change while an index is open; that of the layers asked for last is kept."""
-    kept = _layers.setdefault(reader, {})
-    found = kept.get(layer)
-    if found is None:
-        found = kept[layer] = _read(reader, layer)
-        while len(kept) > _REMEMBERED:
-            kept.pop(next(iter(kept)), None)
-    return found
-
-
 def _read(reader: IndexReader, layer: int) -> _Layer:
     table, baselines, counts = (
         reader.layer_numbers(layer, _COLUMNS),
@@ -123,9 +107,7 @@ def _read(reader: IndexReader, layer: int) -> _Layer:
 
 
 def _cosines(pair: str, values: NDArray[np.float64], baseline: CosineBaseline) -> LayerCosineRow:
-    low, high = baseline.mismatched
-    if pair != "cos_in_out":  # their signs are a convention, so the magnitude is what is compared
-        low, high = -baseline.mismatched_absolute, baseline.mismatched_absolute
+    low, high = chance(pair, baseline)
     q10, median, q90 = np.quantile(values, (0.1, 0.5, 0.9)).tolist()
     outside = float(((values < low) | (values > high)).mean())
     return LayerCosineRow(
@@ -170,3 +152,7 @@ def _extremes(layer: int, numbers: Numbers) -> dict[str, list[Any]]:
 def _short(value: float) -> float | None:
     """Three decimals are enough of a share or a cosine."""
     return round(value, 3) + 0.0 if math.isfinite(value) else None
+
+
+_remembered = PerLayer(_read, 16)
+"""Some 1.5 MB each in a large model."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuronagent import wording
 from neuronagent.domain import COMBINATIONS, IO_CLASS_THRESHOLD, SPLITS, NeuronRecord, SignCombination
 from neuronagent.errors import UsageError
 from neuronagent.explain import describe
@@ -101,7 +102,7 @@ def draw(neuron: Neuron) -> Figure:
     record = neuron.record
     role = f", {neuron.role.value} neuron" if neuron.role else ""
     _text(figure, 0.02, 0.94, f"{neuron.id}: {record.io_class}{role}", size=13, weight="bold")
-    _text(figure, 0.975, 0.94, f"cos(gate,in) = {_signed(record.geometry.cos_gate_in)}", size=9, ha="right")
+    _text(figure, 0.975, 0.94, f"cos(gate,in) = {wording.signed(record.geometry.cos_gate_in)}", size=9, ha="right")
     for place, c in enumerate(COMBINATIONS):
         _legend_line(figure, 0.195 - 0.045 * place, record, c)
     _text(figure, 0.02, 0.015, clean(provenance(neuron.index), 150), size=7.5, color="#555555")
@@ -172,7 +173,7 @@ def _draw_classes(axes: Axes, neuron: Neuron) -> None:
     axes.set_ylim(0, 1)
     axes.set_xticks([-1, -edge, 0, edge, 1])
     axes.set_yticks([0, edge, 1])
-    axes.set_xlabel(f"cos(in,out) = {_signed(geometry.cos_in_out)}", fontsize=9)
+    axes.set_xlabel(f"cos(in,out) = {wording.signed(geometry.cos_in_out)}", fontsize=9)
     axes.set_ylabel(f"|cos(gate,out)| = {abs(geometry.cos_gate_out):.2f}", fontsize=9)
 
 
@@ -191,7 +192,7 @@ def _legend_line(figure: Figure, y: float, record: NeuronRecord, c: SignCombinat
     if record.tokens:
         shares = f"{record.frequency(c):.1%} of tokens, {record.mass_share(c):.1%} of output"
     tokens = _tokens([_token(e.token) for e in describe.written_tokens(record, c)[:5]])
-    _text(figure, 0.07, y, c.value.replace("_", " ").replace("-", "−"), size=9, color=colour, weight="bold")
+    _text(figure, 0.07, y, wording.combination(c), size=9, color=colour, weight="bold")
     _text(figure, 0.185, y, shares, size=8.5)
     _text(figure, 0.475, y, f"promotes  {tokens}", size=8.5)
 
@@ -220,14 +221,10 @@ def _caption(neuron: Neuron) -> str:
         for c in record.combinations
     )
     return (
-        f"{neuron.id}: {record.io_class}; cos(gate,in) {_signed(geometry.cos_gate_in)}, cos(gate,out) "
-        f"{_signed(geometry.cos_gate_out)}, cos(in,out) {_signed(geometry.cos_in_out)}. "
+        f"{neuron.id}: {record.io_class}; cos(gate,in) {wording.signed(geometry.cos_gate_in)}, cos(gate,out) "
+        f"{wording.signed(geometry.cos_gate_out)}, cos(in,out) {wording.signed(geometry.cos_in_out)}. "
         f"{shares or 'No corpus'} ({record.tokens:,} tokens). {provenance(neuron.index)}."
     )
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
 
 
 def _text(figure: Figure, x: float, y: float, text: str, **looks: Any) -> None:

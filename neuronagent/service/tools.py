@@ -13,10 +13,12 @@ from typing import Literal
 
 from neuronagent.domain import (
     COMBINATIONS,
+    COSINES,
     SignCombination,
     Split,
     Vector,
     VocabularyEntry,
+    chance,
 )
 from neuronagent.domain import VocabularyMatrix as Matrix
 from neuronagent.errors import NotFoundError
@@ -153,11 +155,9 @@ def neuron_weights(index: Index, neuron: str, *, response_format: Format = "conc
     found = index.neuron(neuron)
     record, geometry, concise = found.record, found.record.geometry, response_format == "concise"
     baselines, cosines = index.reader.baselines(found.id.layer), list[CosineRow]()
-    for name in ("cos_gate_in", "cos_gate_out", "cos_in_out"):
+    for name in COSINES:
         value, baseline = getattr(geometry, name), baselines[name]
-        low, high = baseline.mismatched
-        if name != "cos_in_out":  # their signs are a convention, so the magnitude is what is compared
-            low, high = -baseline.mismatched_absolute, baseline.mismatched_absolute
+        low, high = chance(name, baseline)
         row = CosineRow(
             pair=name,
             cosine=number(value),

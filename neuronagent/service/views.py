@@ -6,7 +6,6 @@ Numbers are plain floats; a number that does not exist is null with a reason bes
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,6 +25,7 @@ from neuronagent.domain import (
     VocabularyEntry,
     VocabularyMatrix,
     VocabularyProjection,
+    finite,
 )
 from neuronagent.explain import describe
 from neuronagent.explain.evidence import MINIMUM_STRONG
@@ -351,9 +351,9 @@ def score_view(stored: StoredScore) -> dict[str, Any]:
         "metric": score.metric,
         "negative_set": score.negative_set,
         "split": score.split.value,
-        "value": _finite(score.value),
-        "lo": _finite(score.lo),
-        "hi": _finite(score.hi),
+        "value": finite(score.value),
+        "lo": finite(score.lo),
+        "hi": finite(score.hi),
         "n_pos": score.n_pos,
         "n_neg": score.n_neg,
         "n_failed": score.n_failed,
@@ -370,10 +370,6 @@ def score_view(stored: StoredScore) -> dict[str, Any]:
             for c in score.controls
         ],
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def cross_view(stored: Mapping[SignCombination, Sequence[StoredScore]], fit: Mapping[str, bool]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from neuronagent.domain import (
     COMBINATIONS,
     VECTORS,
     VOCABULARY_MATRICES,
+    Geometry,
     IOClass,
     NeuronId,
     Role,
@@ -38,7 +39,7 @@ AT_ONCE = 500
 
 _explanation = schema.explanation.c
 _score = schema.score.c
-_GEOMETRY = ("cos_gate_in", "cos_gate_out", "cos_in_out", "norm_gate", "norm_in", "norm_out")
+GEOMETRY = tuple(field.name for field in fields(Geometry))
 _OUT = VECTORS.index(Vector.OUT)
 _UNEMBEDDING = VOCABULARY_MATRICES.index(VocabularyMatrix.UNEMBEDDING)
 
@@ -83,7 +84,7 @@ def find_overviews(
     joined = schema.neuron.join(schema.projection, and_(own.layer == held.layer, own.neuron == held.neuron))
     shares = [own[f"{what}_{suffix}"] for what in ("frequency", "mass") for suffix in schema.COMBINATION_SUFFIXES]
     columns = [own.layer, own.neuron, own.io_class, own.atypical, own.role, held.ids]
-    query = select(*columns, *(own[name] for name in _GEOMETRY), *shares).select_from(joined)
+    query = select(*columns, *(own[name] for name in GEOMETRY), *shares).select_from(joined)
     for part in _parts(neurons):
         rows = connection.execute(query.where(_among(connection, own, part))).all()
         if not rows:
@@ -100,7 +101,7 @@ def find_overviews(
                 neuron=neuron,
                 io_class=IOClass(name, atypical),
                 role=None if role is None else Role(role),
-                geometry=dict(zip(_GEOMETRY, numbers, strict=False)),
+                geometry=dict(zip(GEOMETRY, numbers, strict=False)),
                 frequency=dict(zip(COMBINATIONS, numbers[6:10], strict=True)),
                 mass_share=dict(zip(COMBINATIONS, numbers[10:], strict=True)),
                 nearest=(_named(top, strings), _named(bottom, strings)),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.domain import IO_CLASSES, ROLES
+from neuronagent.domain import COSINES, IO_CLASSES, ROLES
 from neuronagent.layout import LayerActivations, LayerNeighbours, LayerWeights, TextTable, TokenTable
 from neuronagent.store.blobs import pack_histograms, pack_ids, pack_lists, pack_scores, pack_statistics
 from neuronagent.store.neighbours import pack_neighbours
@@ -91,7 +91,7 @@ def neuron_columns(
         "io_class": [io_class.name for io_class in classes],
         "atypical": [io_class.atypical for io_class in classes],
         "sign": weights.sign.tolist(),
-        **dict(zip(("cos_gate_in", "cos_gate_out", "cos_in_out"), weights.cosines.T.tolist(), strict=True)),
+        **dict(zip(COSINES, weights.cosines.T.tolist(), strict=True)),
         **dict(zip(("norm_gate", "norm_in", "norm_out"), weights.norms.T.tolist(), strict=True)),
         **_role_columns(weights),
         **_recorded_columns(activations, count),

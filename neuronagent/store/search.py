@@ -15,7 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, exists, func, select
 
-from neuronagent.domain import COMBINATIONS, IO_CLASS_NAMES, IOClass, NeuronId, Role, SignCombination, Split, clip
+from neuronagent.domain import (
+    COMBINATIONS,
+    COSINES,
+    IO_CLASS_NAMES,
+    IOClass,
+    NeuronId,
+    Role,
+    SignCombination,
+    Split,
+    clip,
+)
 from neuronagent.errors import UsageError
 from neuronagent.store import schema
 from neuronagent.store.examples_at import in_list, with_example
@@ -25,7 +35,6 @@ from neuronagent.store.packing import unpack_array
 Range = tuple[float | None, float | None]
 """Lowest and highest value allowed, both inclusive; None is no bound."""
 
-COSINES = ("cos_gate_in", "cos_gate_out", "cos_in_out")
 NUMBERS = (
     "norm_out",
     "variance",

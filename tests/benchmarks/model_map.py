@@ -22,7 +22,8 @@ from neuronagent.report.figures.looks import PRINTED
 from neuronagent.report.figures.saving import image
 from neuronagent.service.lookup import Index
 from neuronagent.service.reporting.folder import opened
-from neuronagent.service.reporting.model_map import PAGE, model_map, title, write_model_map
+from neuronagent.service.reporting.model_map import model_map, title, write_model_map
+from neuronagent.service.reporting.names import MAP
 from neuronagent.store.writer import write_index
 from tests.benchmarks.made_layers import MadeModel
 
@@ -40,7 +41,7 @@ def measure(folder: Path, *, layers: int = 32, neurons: int = 11_008) -> dict[st
             )
         with opened(folder / "map", {"fingerprint": "made"}) as report:
             _timed(found, "the whole map", lambda: write_model_map(index, report))
-            found["page, kB"] = report.size(PAGE) / 1e3
+            found["page, kB"] = report.size(MAP) / 1e3
             found["all files, kB"] = report.bytes / 1e3
     return found
 

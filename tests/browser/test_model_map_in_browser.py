@@ -8,7 +8,8 @@ import pytest
 
 from neuronagent.service.lookup import Index
 from neuronagent.service.reporting.folder import opened as folder_opened
-from neuronagent.service.reporting.model_map import PAGE, write_model_map
+from neuronagent.service.reporting.model_map import write_model_map
+from neuronagent.service.reporting.names import MAP
 from tests.browser.chromium import NARROW, WIDE, Scheme, opened, sideways
 from tests.cli.conftest import INFO
 from tests.store.made_index import make_index, make_whole
@@ -25,7 +26,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made.write(folder / "made.db", whole=make_whole(made))
     with Index(str(folder / "made.db")) as index, folder_opened(folder / "out", {"fingerprint": "made-0"}) as report:
         write_model_map(index, report)
-    return folder / "out" / PAGE
+    return folder / "out" / MAP
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW])

@@ -65,6 +65,14 @@ def test_a_page_fits_its_window_and_asks_for_nothing(
         noted.check()
 
 
+@pytest.mark.parametrize("made", [sample, imported_sample, bare, big, hostile])
+def test_a_window_of_320_pixels_is_wide_enough(page_of: PageOf, made: Callable[[], NeuronContent]) -> None:
+    """What a window of 1,280 pixels is at a zoom of 400 %."""
+    with opened(page_of(made()), size=(320, 640)) as (page, noted):
+        assert sideways(page) == 0
+        noted.check()
+
+
 def test_the_columns_stand_side_by_side_where_there_is_room_and_below_each_other_where_not(page_of: PageOf) -> None:
     path = page_of(sample())
     with opened(path, size=WIDE) as (page, _):

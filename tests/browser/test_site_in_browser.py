@@ -12,6 +12,7 @@ pytest.importorskip("playwright")
 
 from playwright.sync_api import Page, expect
 
+from neuronagent import wording
 from neuronagent.report.site_page import site_page
 from tests.browser.chromium import NARROW, WIDE, Noted, Scheme, opened, sideways
 from tests.report.sample_site import HOSTILE, content, explained, few, row, unit
@@ -55,6 +56,25 @@ def at(page: Page) -> str:
 
 
 # Finding
+
+
+def test_numbers_are_those_of_the_other_pages_to_the_last_digit(tmp_path: Path) -> None:
+    """Half of a last digit is where numbers that are rounded twice come out as others."""
+    awkward = (0.7353, 0.73453, 0.0143467, 0.0853, 0.05, 0.99449, 1.0)
+    rows = [
+        row(0, i, [explained(c, "on `x`", value, frequency=value, mass_share=value) for c in range(4)],
+            cos_gate_in=value, cos_gate_out=-value, cos_in_out=value / 4)
+        for i, value in enumerate(awkward)
+    ]  # fmt: skip
+    with opened(saved(site_page(content(rows)), tmp_path)) as (page, noted):
+        for i, value in enumerate(awkward):
+            cells = page.locator("#rows tbody").nth(i).locator("tr").first.locator("td").all_inner_texts()
+            interval = wording.interval(max(0.0, value - 0.1), min(1.0, value + 0.1))
+            assert cells[1:4] == [wording.number(one) for one in (value, -value, value / 4)]
+            assert cells[5:7] == [wording.percent(value)] * 2
+            assert cells[8] == f"{wording.score(value)} {interval} 14:20"
+            assert cells[9].startswith(f"{wording.lift(value - 0.5)} [")
+        noted.check()
 
 
 def test_all_rows_stand_there_at_first_each_with_a_link_to_its_page(site: Page) -> None:
@@ -279,6 +299,17 @@ def test_nothing_is_wider_than_the_window(file: Path, size: tuple[int, int], sch
             noted.check()
 
 
+@pytest.mark.parametrize("width", [320, 390, 850, 1280])
+def test_the_words_of_a_drawing_are_never_larger_than_a_heading(file: Path, width: int) -> None:
+    with opened(file, size=(width, 900)) as (page, _):
+        drawn = page.locator(".drawing svg text").evaluate_all(
+            """found => found.map(text => { const svg = text.ownerSVGElement;
+               return parseFloat(getComputedStyle(text).fontSize) * svg.clientWidth / svg.viewBox.baseVal.width; })"""
+        )
+        assert drawn
+        assert max(drawn) < 20
+
+
 def test_narrow_windows_sort_by_a_list(file: Path) -> None:
     with opened(file, size=NARROW) as (page, noted):
         expect(page.locator("#rows thead")).to_be_hidden()
@@ -302,6 +333,12 @@ def test_published_neurons_are_listed_too(tmp_path: Path) -> None:
     with opened(saved(site_page(content(rows, imported=True)), tmp_path)) as (page, noted):
         page.locator("#rows th[data-sort=frequency] button").click()
         assert shown(page) == ["3.2", "3.1", "3.0"]
+        check_narrow(page, noted)
+
+
+def test_a_long_name_without_a_space_is_broken(tmp_path: Path) -> None:
+    long = content([row(0, 1, [unit(c) for c in range(4)])], title="1 neuron of " + "very_long_instruct_" * 5)
+    with opened(saved(site_page(long), tmp_path)) as (page, noted):
         check_narrow(page, noted)
 
 

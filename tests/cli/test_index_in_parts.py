@@ -28,6 +28,7 @@ def whole(cli: Cli, world: World, tmp_path: Path) -> Path:
     return db
 
 
+@pytest.mark.slow
 def test_shards_say_what_is_missing_and_the_merge_what_is_next(
     cli: Cli, world: World, whole: Path, tmp_path: Path
 ) -> None:
@@ -46,6 +47,7 @@ def test_shards_say_what_is_missing_and_the_merge_what_is_next(
     assert_same(rows(db), rows(whole))
 
 
+@pytest.mark.slow
 def test_a_launcher_that_starts_several_processes_is_obeyed_and_told(
     cli: Cli, world: World, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,7 @@ def test_a_good_judge_passes_its_check_with_a_row_per_concept(checked: Ran) -> N
     assert "NOT" not in checked.out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_a_check_that_is_repeated_is_not_paid_again(cli: Cli, words: Scripted) -> None:
     view = cli("judge-check", "--judge", "words", "--json").json

@@ -13,6 +13,7 @@ from neuronagent.report.figures import FIGURES
 from tests.cli.conftest import Cli
 
 
+@pytest.mark.slow
 def test_the_numbers_of_a_figure_are_json_and_say_where_they_are_from(cli: Cli, made_db: Path) -> None:
     for name in ("classes", "cosines", "medians", "frequency"):
         ran = cli("plot", name, "--json", "--db", made_db)
@@ -23,6 +24,7 @@ def test_the_numbers_of_a_figure_are_json_and_say_where_they_are_from(cli: Cli, 
     assert scatter["columns"] == ["cos_gate_in", "cos_gate_out", "cos_in_out"]
 
 
+@pytest.mark.slow
 def test_a_picture_is_drawn_replaced_and_the_same_again(cli: Cli, made_db: Path, tmp_path: Path) -> None:
     file = tmp_path / "a picture.svg"
     ran = cli("plot", "Classes", "--layer", "0", "--out", file, "--db", made_db)
@@ -41,6 +43,7 @@ def test_a_picture_is_drawn_replaced_and_the_same_again(cli: Cli, made_db: Path,
         ("plot classes", 2, "no file is named; name an .svg or .png: --out FILE (or --json"),
         ("plot classes --out x.pdf", 2, "x.pdf is no picture; name a file that ends in .svg or .png"),
         ("plot classes --out no/such/x.svg", 2, "there is no folder no/such"),
+        ("plot classes --out ~nobody-of-this-name/x.svg", 2, "there is no folder ~nobody-of-this-name"),
         ("plot classes 0.1 --out x.svg", 2, "the figure classes is of the whole model; leave out '0.1'"),
         ("plot neuron --out x.svg", 2, "no neuron is named"),
         ("plot neuron nonsense --out x.svg", 2, "'nonsense' is not a neuron"),

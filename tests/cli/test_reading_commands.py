@@ -210,6 +210,7 @@ def test_index_says_what_it_made_and_what_to_type_next(
     assert view["k"] == 3
 
 
+@pytest.mark.slow
 def test_what_to_type_next_is_about_the_same_index(cli: Cli, planted_db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"neuronagent explain 0.0 --db {planted_db}" in cli("show", "0.0", "--db", planted_db).out
     monkeypatch.setenv("NEURONAGENT_DB", str(planted_db))

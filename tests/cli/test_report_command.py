@@ -35,6 +35,7 @@ def names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_named_neurons_are_pages_and_what_to_open_is_said(cli: Cli, db: Path, folder: Path) -> None:
     ran = cli("report", "0.4", "L0.N2", "--out", folder, "--db", db, "--no-values")
     assert ran.code == 0, ran.err
@@ -58,6 +59,7 @@ def test_chosen_neurons_are_a_site(cli: Cli, db: Path, folder: Path) -> None:
     assert {"0.0.html", "index.html", "neurons.parquet"} < set(few.json["files"])
 
 
+@pytest.mark.slow
 def test_a_file_of_names_is_a_site_even_of_one(cli: Cli, db: Path, folder: Path, tmp_path: Path) -> None:
     listed = tmp_path / "neurons.txt"
     listed.write_text("# mine\n0.1\n0.1\n9.9\n")
@@ -79,6 +81,7 @@ def test_the_models_map_stands_alone_or_beside_neurons(cli: Cli, db: Path, folde
     assert 'href="model.html"' in (folder / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_model_is_run_for_values_unless_it_is_not_wanted(cli: Cli, db: Path, folder: Path) -> None:
     without = cli("report", "0.4", "--out", folder, "--db", db, "--no-values", "--json")
     assert without.json["valued"] == 0
@@ -87,6 +90,7 @@ def test_the_model_is_run_for_values_unless_it_is_not_wanted(cli: Cli, db: Path,
     assert "running the model" in ran.err
 
 
+@pytest.mark.slow
 def test_markdown_is_printed_and_nothing_is_written(
     cli: Cli, db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,12 +103,21 @@ def test_markdown_is_printed_and_nothing_is_written(
     assert not any(Path().iterdir())
 
 
+@pytest.mark.slow
 def test_nothing_of_a_corpus_reaches_the_terminal_raw(cli: Cli, made_db: Path, folder: Path) -> None:
     ran = cli("report", "0.1", "--markdown", "--db", made_db)
     assert ran.code == 0, ran.err
     assert not {"\x1b", "\u202e", "\u200b"} & set(ran.out)
     assert cli("report", "0.1", "1.2", "--out", folder, "--db", made_db, "--no-values").code == 0
     assert b"\x1b" not in (folder / "0.1.html").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_folder_whose_name_does_not_print_is_not_to_be_typed_again(cli: Cli, db: Path, tmp_path: Path) -> None:
+    ran = cli("report", "0.4", "--out", tmp_path / "two\nlines\x1b[31m", "--db", db, "--no-values")
+    assert (ran.code, "two⏎lines␛[31m/0.4.html" in ran.out) == (0, True)
+    assert "--model" not in ran.out
+    assert "\x1b" not in ran.out
 
 
 def test_an_imported_neuron_is_a_page(cli: Cli, folder: Path, tmp_path: Path) -> None:
@@ -122,6 +135,7 @@ def test_an_imported_neuron_is_a_page(cli: Cli, folder: Path, tmp_path: Path) ->
         ([], "no neuron is named"),
         (["0.4"], "there is no folder to write to; name one: --out DIR"),
         (["--model"], "there is no folder to write to"),
+        (["0.4", "--out", ""], "there is no folder to write to"),
         (["0.4", "--layer", "1", "--out", "report"], "neurons are named and chosen"),
         (["0.4", "--markdown", "--out", "report"], "--markdown prints, and --out writes"),
         (["0.4", "--markdown", "--json"], "--markdown prints Markdown, and --json prints JSON"),

@@ -128,6 +128,7 @@ def test_a_neuron_shows_its_role_and_its_neighbours(cli: Cli, roles_db: Path, ma
         assert title in card
 
 
+@pytest.mark.slow
 def test_no_neuron_can_harm_a_terminal_by_the_token_that_it_double_checks(cli: Cli, roles_db: Path) -> None:
     for index in range(12):
         card = cli("show", f"0.{index}", "--db", roles_db).out

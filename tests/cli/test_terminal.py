@@ -71,9 +71,13 @@ def test_contexts_are_cut_to_cells_not_characters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(0.147, "14.7 %"), (0.0, "0 %"), (0.0001, "<0.1 %"), (1.0, "100 %"), (None, "–")]
-)
-def test_shares_are_never_rounded_to_nothing(value: float | None, shown: str) -> None:
+    ("value", "shown"),
+    [
+        (0.147, "14.7 %"), (0.0, "0 %"), (0.0001, "<0.1 %"), (0.996, "99.6 %"), (0.9996, ">99.9 %"), (1.0, "100 %"),
+        (None, "–"),
+    ],
+)  # fmt: skip
+def test_shares_are_never_rounded_to_nothing_nor_to_everything(value: float | None, shown: str) -> None:
     assert text.percent(value) == shown
 
 
@@ -82,6 +86,8 @@ def test_numbers_are_short() -> None:
     assert [text.score(v) for v in (0.914, 1.0, 0.999, 0.05, 0.00342, None)] == [
         ".91", "1.0", "1.0", ".050", ".0034", "–",
     ]  # fmt: skip
+    assert [text.number(-0.0), text.score(-0.12), text.score(-0.003)] == ["+0.00", "−.12", "−.0030"]
+    assert [text.interval(0.71, 1.0), text.interval(-0.04, 0.13)] == ["[.71–1.0]", "[−.040, .13]"]
     assert [duration(s) for s in (45, 600, 12000)] == ["45 s", "10 min", "3 h 20 min"]
 
 
@@ -143,6 +149,7 @@ def test_a_pipe_that_closes_early_is_quiet(made_db: Path) -> None:
     assert ran.stdout.strip() == b"0"
 
 
+@pytest.mark.slow
 def test_reading_never_imports_torch_and_help_imports_next_to_nothing(made_db: Path) -> None:
     program = """
 import sys

@@ -74,6 +74,7 @@ def everything(found: Brief) -> list[Shown]:
     return [shown for own in found.combinations for shown in own.examples] + list(found.contrast)
 
 
+@pytest.mark.slow
 def test_texts_and_samples_of_select_and_test_change_nothing(reader: IndexReader, shapes: TokenShapes) -> None:
     sealed = SealedCorpus(reader)
     for index in range(6):
@@ -98,6 +99,7 @@ def test_every_passage_is_a_true_one_of_explain(reader: IndexReader, shapes: Tok
         assert nearest <= 0.01 * abs(shown.value) + 1e-6
 
 
+@pytest.mark.slow
 def test_examples_are_spread_over_magnitudes_and_say_what_follows(reader: IndexReader, shapes: TokenShapes) -> None:
     for index in range(6):
         own_evidence = evidence(reader, NeuronId(0, index))

@@ -145,6 +145,7 @@ def test_the_median_edge_is_the_largest_that_half_of_the_tokens_reach(several: l
     assert median_edge(several) == (max(reached) if reached else 0.0)
 
 
+@pytest.mark.slow
 @given(histograms, histograms)
 def test_tau_is_the_smallest_edge_with_a_hundredth_above_it_or_one_lower_where_hardly_any_is(
     explain: list[int], test: list[int]

@@ -387,6 +387,7 @@ def test_the_wider_meanings_of_strong_reach_lower_and_have_scores_of_their_own(e
         assert values[name, PRECISION].value == pytest.approx(min(1.0, reached / 10_000 / 0.5))
 
 
+@pytest.mark.slow
 def test_f1_is_that_of_precision_and_recall_and_auprc_lies_between_base_rate_and_one(explainer: Explainer) -> None:
     checked = 0
     for neuron in LAYER_0:

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuronagent.index.geometry import COSINES, baselines, cosines_and_norms, gaussian_quantiles, signs
+from neuronagent.domain import COSINES
+from neuronagent.index.geometry import baselines, cosines_and_norms, gaussian_quantiles, signs
 from tests.index.cores import cores
 
 torch.set_num_threads(1)

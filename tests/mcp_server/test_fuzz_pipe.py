@@ -78,6 +78,7 @@ def test_every_request_of_a_batch_is_refused(talk: Talk) -> None:
         assert "batches are not supported" in talk.wait_for(f"b{i}")["error"]["message"]
 
 
+@pytest.mark.slow
 def test_bad_utf_8_is_read_as_well_as_it_can_be(talk: Talk) -> None:
     talk.send(with_id(GOOD, "first").encode().replace(b"0.1", b"\xff\xfe\xc3(") + b"\r")
     assert "\ufffd" in talk.wait_for("first")["result"]["content"][0]["text"]

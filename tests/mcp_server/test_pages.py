@@ -116,7 +116,7 @@ def test_the_entry_tells_what_the_index_is_of_and_lists_neurons(served: Served) 
 def test_words_of_an_explanation_find_its_neuron_with_its_verdict(served: Served) -> None:
     page = said(served.page("/?" + urlencode({"q": "AFTER t1"})))
     assert "1 neuron" in page
-    assert "t7 supported .90 [.80–.97]" in page
+    assert "fires on t7 after t1 supported .90 [.80–.97]" in page
 
 
 @pytest.mark.parametrize("name", ["0.1", " L0.N1 ", "blocks.0.mlp.1"])
@@ -253,6 +253,7 @@ def test_what_is_too_much_is_refused_with_a_page(server: NeuronServer) -> None:
         assert "more than 0.5 requests per second" in said(answer)
 
 
+@pytest.mark.slow
 def test_while_the_model_is_asked_for_long_everything_else_is_answered(server: NeuronServer) -> None:
     slow = Slow()
     with serving(pages=Pages(server.source, slow), request_seconds=1.0) as busy:
@@ -423,6 +424,7 @@ def test_a_server_without_a_model_says_so_to_who_asks_nevertheless(served: Serve
     assert "this server runs no model" in said(answer)
 
 
+@pytest.mark.slow
 def test_waiting_for_pages_ends_when_the_server_stops(server: NeuronServer) -> None:
     slow = Slow()
     with serving(pages=Pages(server.source, slow)) as running:

@@ -25,6 +25,7 @@ def test_a_client_that_begins_with_initialize_is_served(index_path: Path) -> Non
         assert pipe.end()[:2] == (0, "")
 
 
+@pytest.mark.slow
 def test_a_client_may_probe_with_discover_and_then_initialize(index_path: Path) -> None:
     with Pipe(index_path) as pipe:
         assert "supportedVersions" in pipe.ask("server/discover", modern=True)["result"]

@@ -39,6 +39,7 @@ def texts(figure: Any) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_made_of_one_neuron_and_takes_its_title_as_it_is(name: str) -> None:
     figure = drawing.DRAW[name](*sample(layer(0, neurons=1)), PRINTED, "$a_{b}$ <script>")
@@ -50,6 +51,7 @@ def test_every_figure_that_is_named_has_a_drawing_in_the_same_order() -> None:
     assert tuple(drawing.DRAW) == FIGURES
 
 
+@pytest.mark.slow
 def test_bars_are_the_shares_of_the_classes_and_fill_a_layer() -> None:
     content, points = sample()
     (axes,) = drawing.DRAW["classes"](content, points, PRINTED, None).axes
@@ -78,6 +80,7 @@ def test_an_axis_that_ends_early_says_so_and_a_full_one_does_not() -> None:
         assert ("the axis ends at 2 %" in axes.get_title("left")) is (end == 2)
 
 
+@pytest.mark.slow
 def test_dots_are_the_neurons_in_an_image_and_their_colour_is_cos_gate_in() -> None:
     content, points = sample(layer(0), layer(1))
     figure = drawing.DRAW["scatter"](content, points, PRINTED, None)
@@ -128,6 +131,7 @@ def test_this_model_is_on_top_of_the_published_ones_and_named_by_no_text_of_its_
     assert own.get_zorder() > max(line.get_zorder() for line in axes.lines if line is not own)
     assert sum(str(line.get_label()).startswith("_") for line in axes.lines) == 1  # the line at 0
     assert len(axes.lines) == 2 + 12
+    assert {"gemma-2-2b, post-norm raw", "Yi-6B"} <= {str(line.get_label()) for line in axes.lines}
 
 
 # Within a page
@@ -214,6 +218,7 @@ def contrast(one: Colour, other: Colour) -> float:
 # As files
 
 
+@pytest.mark.slow
 def test_the_same_figure_is_the_same_file_and_replaces_the_one_before(tmp_path: Path) -> None:
     content, points = sample(layer(0, neurons=6))
     for name in ("one.svg", "two.SVG", "two.SVG"):

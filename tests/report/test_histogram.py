@@ -135,6 +135,12 @@ def test_lifts_have_bars_in_proportion_and_those_above_zero_are_told_apart() -> 
         assert part in said
 
 
+def test_lifts_of_exactly_zero_are_not_drawn_as_above_zero() -> None:
+    svg = ElementTree.fromstring(str(lift_distribution(lifts({10: 4, 12: 4}, above_zero=5))))
+    assert [bar.get("fill") for bar in bars(svg)] == ["var(--soft)", "var(--good)", "var(--good)"]
+    assert [height(bar) / height(bars(svg)[2]) for bar in bars(svg)] == pytest.approx([0.75, 0.25, 1])
+
+
 def test_a_single_lift_is_a_distribution_too() -> None:
     svg = ElementTree.fromstring(str(lift_distribution(lifts({19: 1}, above_zero=1))))
     assert len(bars(svg)) == 1

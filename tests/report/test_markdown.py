@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from neuronagent import wording
 from neuronagent.report.content import NeuronContent
 from neuronagent.report.markdown import markdown
-from neuronagent.report.markdown_parts import cell, code
+from neuronagent.report.markdown_parts import cell, code, number, share, signed
 from tests.report.sample_content import ATTACKS, bare, big, hostile, imported_sample, sample
 
 PARSER = MarkdownIt("commonmark", {"linkify": False}).enable("table")
@@ -81,8 +81,9 @@ def test_what_the_page_tells_is_told() -> None:
         "its writer may have seen test items",
         "Also (`rule`, not better than the token list): `` on `.` ``",
         "+5.12 `…We are experiencing technical difficulties at the moment. Please⟦ try⟧ again later",
-        "(test @118 and 2 near copies)",
-        "87.50 % [71.00 % to 96.50 %] of the windows go to the right combination (chance 50.00 %, n = 32, test split)",
+        "(test, position 118, and 2 near copies)",
+        "87.50 % [71.00 % to 96.50 %] of a combination's windows go to it, on average over the combinations (chance "
+        "50.00 %, n = 32, test split)",
         "Not told apart: gate+ in+ and gate+ in−.",
         "- similar_out: 31.1 (+0.580), 31.2 (+0.540), 31.3 (+0.500)",
         "- **out**: `otherwise`, `Otherwise`",
@@ -103,6 +104,7 @@ def test_texts_of_others_stand_in_code_and_make_no_markup(made: Callable[[], Neu
     assert "<" not in outside
     assert "7*7" not in outside
     assert "`" not in outside
+    assert re.search(r"@|://|www\.|#\d", outside) is None  # what GitHub makes a mention or a link of
     assert re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", text) is None
     assert ("onerror" in text) == attacked
     widths = {len(cells) for cells in found.rows}
@@ -146,11 +148,19 @@ def test_words_of_rules_read_as_sentences_and_others_do_not() -> None:
 
 def test_an_index_of_weights_alone_says_so_and_imported_numbers_have_no_geometry() -> None:
     assert "weights only" in markdown(bare())
+    assert "neuronagent explain" not in markdown(bare()).partition("## Sign combinations")[2]
     text = markdown(imported_sample())
     assert text.startswith("# Neuron 31.9634\n")
     assert "## Geometry" not in text
     assert "weights only" not in text
     assert row(Rendered(text), "published: source") == ["https://example.org/neurons"]
+
+
+def test_nothing_is_rounded_to_nothing_or_to_everything() -> None:
+    assert [signed(v) for v in (0.25, -0.0004, 0.0, -0.0)] == ["+0.250", "-0.0004", "0", "0"]
+    assert [number(v) for v in (-0.5, 0.0, -0.0)] == ["-0.5", "0", "0"]
+    shares = [0.0, 0.00001, 0.5, 0.99996, 1.0]
+    assert [share(v) for v in shares] == ["0.00 %", "<0.01 %", "50.00 %", ">99.99 %", "100.00 %"]
 
 
 def test_it_stays_short() -> None:

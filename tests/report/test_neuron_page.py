@@ -70,11 +70,39 @@ def test_a_page_says_what_its_content_says() -> None:
         "recall in the corpus .27 to .98 14:0", "precision in the corpus .0034 [.0011–.0089] 400:19,000",
         "who had seen texts that are scored", "where its peak tokens occur in other texts, it is never weak",
         "No explanation: fewer than 8 strong tokens", "None: no token of the corpus is in this combination",
-        "2 near-duplicates left out", "87.5 % [71–96 %] of the windows", "Not told apart: gate+ in+ and gate+ in−.",
+        "2 near-duplicates left out", "87.5 % [71.0 % to 96.5 %] of a combination’s windows",
+        "Not told apart: gate+ in+ and gate+ in−.",
         "2 confirmed, 1 rejected, 1 open", "index 01070c60dbf48619", "gate −1.25, in +3.5, act −0.279, post −0.975",
         "Judged also by gemma-2-9b: supported.", "promoted where post > 0: in gate+ in+ and gate− in−",
     ):  # fmt: skip
         assert words in said, words
+
+
+def test_a_command_is_copied_as_it_is_typed_and_a_token_shows_its_spaces() -> None:
+    content = sample()
+    content["summary"] = ["It fires on ` a b`: `neuronagent explain 31.9634 --llm NAME` says more."]
+    page = neuron_page(content, LINKS)
+    assert "<code>␣a␣b</code>: <code>neuronagent explain 31.9634 --llm NAME</code> says more." in page
+
+
+def test_at_a_glance_every_number_has_a_name_and_no_column_is_empty() -> None:
+    def glance(content: NeuronContent) -> str:
+        page = neuron_page(content, LINKS)
+        return page[page.index('<table class="glance') : page.index('<section id="combinations"')]
+
+    scored = Outline(glance(sample())).text
+    for words in ("AUROC vs random", "promotes", "strong tokens : others", "never occurs"):
+        assert words in scored, words
+    unexplained = sample()
+    for own in unexplained["combinations"]:
+        own["explanation"], own["mass_share"], own["promotes"] = None, None, []
+    found = glance(unexplained)
+    assert re.findall(r'<th scope="col"[^>]*>([^<]*)', found) == ["combination", "tokens"]
+
+
+def test_what_a_published_neuron_does_comes_before_who_published_it() -> None:
+    said = outline(sample_content.imported_sample()).text
+    assert said.index("In gate+ in−") < said.index("published by others")
 
 
 def test_neighbours_are_links_only_where_there_is_a_page() -> None:
@@ -124,6 +152,10 @@ def test_every_token_carries_its_values_and_its_combination() -> None:
         signs = next(c for c in COMBINATIONS if (c.gate_sign * values[0] > 0) and (c.in_sign * values[1] > 0))
         level = min(9, round(9 * abs(values[3]) / largest[combination["name"]]))
         assert token["class"] == f"{'abcd'[signs.position]}{level}"
+
+
+def test_an_exact_zero_has_no_sign() -> None:
+    assert 'class=z0 data-v="−1.5\t0\t−0.27\t0"' in example.run("a", (-1.5, 0.0, -0.27, 0.0), 2.0)
 
 
 def test_the_marked_token_stands_in_the_middle_of_a_line_that_loses_nothing() -> None:
@@ -261,4 +293,4 @@ def test_numbers_have_three_digits_and_none_that_is_invented(value: float | None
 
 def test_the_names_of_the_combinations_are_those_of_the_cards() -> None:
     said = outline(sample()).text
-    assert all(wording.name(c) in said for c in COMBINATIONS)
+    assert all(wording.combination(c) in said for c in COMBINATIONS)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from neuronagent.report.site_data import embedded, text_length
+from neuronagent.report.site_data import embedded, site_data, text_length
 from neuronagent.report.site_page import PLAIN_ROWS, site_page
 from tests.report.sample_site import HOSTILE, content, explained, few, row, sample_site, unit
 
@@ -86,7 +86,7 @@ def test_the_data_have_all_rows_in_columns_of_equal_length() -> None:
     assert {len(column) for column in data["columns"].values()} == {len(rows)}
     assert {len(column) for column in data["units"].values()} == {4 * len(rows)}
     first = {name: column[0] for name, column in data["units"].items()}
-    assert (first["frequency"], first["auroc"], first["auroc_lo"], first["lift"]) == (50_000, 950, 850, 450)
+    assert (first["frequency"], first["auroc"], first["auroc_lo"], first["lift"]) == (50_000, 95_000, 85_000, 45_000)
     assert data["names"]["texts"][first["text"]] == "on `␣self.`"
     assert data["names"]["verdicts"][first["verdict"]] == "supported"
     assert data["columns"]["page"][:4] == [1, 1, 1, None]
@@ -138,6 +138,22 @@ def test_of_neurons_none_of_which_is_explained_no_share_is_given() -> None:
     text = " ".join(Parsed(site_page(content([row(0, 0, [unit(c) for c in range(4)])]))).text.split())
     assert "None of the 1 neurons is explained yet" in text
     assert "Benjamini" not in text
+
+
+def test_the_page_says_what_strong_tokens_were_told_from() -> None:
+    computed = site_page(few())
+    assert computed.count("from random tokens") == 2
+    assert "against random tokens" in computed
+    lists = [explained(place, "on again", against="vs weak, same texts") for place in range(4)]
+    published = site_page(content([row(31, 9634, lists)], imported=True))
+    assert published.count("from weak tokens of the same texts") == 2
+    assert "random" not in published.partition("<script")[0]
+
+
+@pytest.mark.parametrize(("share", "whole"), [(0.0, 0), (1e-7, 1), (0.5, 50_000), (1 - 1e-7, 99_999), (1.0, 100_000)])
+def test_what_the_script_has_is_nothing_or_everything_only_where_it_is(share: float, whole: int) -> None:
+    shown = site_data([row(0, 0, [unit(place, frequency=share) for place in range(4)])])
+    assert shown["units"]["frequency"] == [whole] * 4
 
 
 def test_an_overview_of_no_neurons_says_so() -> None:

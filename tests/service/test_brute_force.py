@@ -25,7 +25,10 @@ SHARED = Path(os.environ.get("NEURONAGENT_SHARED", Path(__file__).parents[3] / "
 MODEL = SHARED / "models" / "stories260K"
 STORIES = SHARED / "text" / "tinystories_valid.txt"
 
-pytestmark = pytest.mark.skipif(not (MODEL.exists() and STORIES.exists()), reason="the shared model is not here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (MODEL.exists() and STORIES.exists()), reason="the shared model is not here"),
+]
 
 K, TOKENS, LONGEST = 8, 20_000, 128
 LAYERS = 5

@@ -269,6 +269,7 @@ def test_a_revision_keeps_its_name_and_the_models(tmp_path: Path) -> None:
 # The picture
 
 
+@pytest.mark.slow
 def test_a_picture_shows_every_class_and_is_the_same_each_time(indexes: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     evolution = read_evolution([str(indexes)])

@@ -161,6 +161,7 @@ def test_what_is_missing_of_a_neuron_is_added_and_the_rest_is_left_alone(db: Pat
 # The same for everyone
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_texts_scores_and_intervals(db: Path, explained_db: Path) -> None:
     code = "import json, sys, neuronagent; print(json.dumps(neuronagent.open(sys.argv[1]).explain(sys.argv[2])))"
     ran = subprocess.run(
@@ -170,6 +171,7 @@ def test_another_process_gives_the_same_texts_scores_and_intervals(db: Path, exp
     assert without_times(json.loads(ran.stdout)) == without_times(explain(explained_db))
 
 
+@pytest.mark.slow
 def test_the_order_in_which_neurons_are_explained_does_not_matter(db: Path, tmp_path: Path) -> None:
     other = Path(shutil.copy(db, tmp_path / "other.db"))
     neurons = [NEURON, NeuronId(0, 2)]

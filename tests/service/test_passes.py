@@ -94,6 +94,7 @@ def test_several_passes_give_the_index_of_one_bit_for_bit(
     assert [path.name for path in tmp_path.iterdir()] == ["index.db"]
 
 
+@pytest.mark.slow
 def test_layers_recorded_in_several_calls_give_the_index_of_one_with_the_last(
     world: World, single: Rows, tmp_path: Path
 ) -> None:
@@ -106,6 +107,7 @@ def test_layers_recorded_in_several_calls_give_the_index_of_one_with_the_last(
     assert rows(tmp_path / "index.db") == single
 
 
+@pytest.mark.slow
 def test_shards_may_split_their_layers_differently(world: World, single: Rows, tmp_path: Path) -> None:
     options = world.options(tmp_path / "index.db")
     build_index(replace(options, shard=(0, 2), passes=2))

@@ -228,6 +228,7 @@ def test_neighbours_that_were_left_out_are_added_when_they_are_asked_for(tmp_pat
                         assert index.reader.neighbours(neuron) == whole.reader.neighbours(neuron) is not None
 
 
+@pytest.mark.slow
 def test_a_recorded_index_gets_its_neighbours_without_another_pass(tmp_path: Path) -> None:
     made, db = planted.build(tmp_path / "model"), tmp_path / "planted.db"
     (tmp_path / "text.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in planted.corpus(20)))

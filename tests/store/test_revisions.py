@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pytest
 from sqlalchemy import Engine
 
 from neuronagent.domain import COMBINATIONS, Explanation, NeuronId, Score, Split
@@ -74,6 +75,7 @@ def test_many_neurons_are_read_together_and_one_that_is_not_there_is_empty(reade
     assert reader.states([]) == {}
 
 
+@pytest.mark.slow
 def test_a_page_and_its_revision_are_the_same_from_both_databases(postgresql: str, tmp_path: Path) -> None:
     contents: list[Any] = []
     for where in (postgresql, str(tmp_path / "same.db")):

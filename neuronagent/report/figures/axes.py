@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neuronagent.report.figures.looks import Looks
+from neuronagent.wording import minus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,13 +73,7 @@ def titled(figure: Figure, title: str | None, looks: Looks) -> None:
         figure.suptitle(title, fontsize=11, color=looks.ink, parse_math=False)
 
 
-def signed(value: float, decimals: int = 2) -> str:
-    """`+0.31`, `−0.05`, never `−0.00`."""
-    rounded = round(value, decimals) + 0.0
-    return f"{rounded:+.{decimals}f}".replace("-", "−") if rounded else f"{0:.{decimals}f}"
-
-
 def cosine_ticks(axis: Any, low: float = -1.0) -> None:
     """Halves from `low` to 1, with a true minus."""
     ticks = np.arange(low, 1.01, 0.5)
-    axis.set_ticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])
+    axis.set_ticks(ticks, [minus(f"{tick:g}") for tick in ticks])

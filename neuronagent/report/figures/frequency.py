@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuronagent.report.figures.axes import NORMAL, SMALL, cosine_ticks, layer_axis, new_figure, quiet, signed, titled
+from neuronagent.report.figures.axes import NORMAL, SMALL, cosine_ticks, layer_axis, new_figure, quiet, titled
 from neuronagent.report.figures.looks import DENSITY, Looks
 from neuronagent.report.figures.points import Array, Points
 from neuronagent.report.model_content import ModelContent
+from neuronagent.wording import signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

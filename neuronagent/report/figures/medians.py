@@ -12,6 +12,7 @@ from neuronagent.report.figures.axes import SMALL, new_figure, quiet, titled
 from neuronagent.report.figures.looks import FAMILIES, Looks
 from neuronagent.report.figures.points import Points
 from neuronagent.report.model_content import ModelContent
+from neuronagent.wording import minus
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,13 +40,14 @@ def draw(content: ModelContent, points: Points, looks: Looks, title: str | None 
         colour = colours.setdefault(family, FAMILIES[len(colours) % len(FAMILIES)])
         dash = _DASHES[seen.get(family, 0) % len(_DASHES)]
         seen[family] = seen.get(family, 0) + 1
+        processing = f", post-norm {line['post_norm']}" if line["post_norm"] else ""
         axes.plot(line["places"], values, color=colour, linewidth=1.2, linestyle=dash,
-                  label=line["model"].rpartition("/")[2])  # fmt: skip
+                  label=line["model"].rpartition("/")[2] + processing)  # fmt: skip
     axes.set_xlim(-0.01, 1.01)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["first", "¼", "½", "¾", "last"])
     axes.set_xlabel("layer, by its place in the depth of the model")
     axes.set_ylabel("median cos(in,out)")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1f}".replace("-", "−"))
+    axes.yaxis.set_major_formatter(lambda value, _: minus(f"{value:.1f}"))
     legend = axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=SMALL, handlelength=2.6,
                          labelcolor=looks.ink)  # fmt: skip
     for text in legend.get_texts():

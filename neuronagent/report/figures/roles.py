@@ -12,6 +12,7 @@ from neuronagent.report.figures.axes import NORMAL, SMALL, legend_below, new_fig
 from neuronagent.report.figures.looks import TINT, Looks
 from neuronagent.report.figures.points import Points
 from neuronagent.report.model_content import ModelContent, RoleCell
+from neuronagent.wording import minus
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +48,7 @@ def draw(content: ModelContent, points: Points, looks: Looks, title: str | None 
     axes.tick_params(length=0, labelsize=SMALL)
     axes.spines[:].set_visible(False)
     handles = [
-        Patch(facecolor=tint(value, looks)[0], alpha=tint(value, looks)[1], label=f"{value:+d} SD".replace("-", "−"))
+        Patch(facecolor=tint(value, looks)[0], alpha=tint(value, looks)[1], label=minus(f"{value:+d} SD"))
         for value in _SCALE
     ]
     legend_below(figure, handles, looks, columns=len(handles))

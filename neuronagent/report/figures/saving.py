@@ -7,6 +7,7 @@ matplotlib, the extra `plot`, is there.
 from __future__ import annotations
 
 import io
+import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -37,7 +38,7 @@ def check_plot(file: str) -> Path:
     Raises:
         UsageError: another kind of file, no such folder, or matplotlib is missing.
     """
-    path = Path(file).expanduser()
+    path = Path(os.path.expanduser(file))  # as a shell does, ~ of nobody stays as it is
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{clip(file, 200)} is no picture", remedy=f"name a file that ends in {' or '.join(SUFFIXES)}")
     if path.is_dir():

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   // Rows come as columns of whole numbers (report/site_data.py). Whatever is shown is set as text, never as markup.
-  const PAGE = 30, WAIT = 300, COMBINATIONS = ["gate+_in+", "gate+_in-", "gate-_in+", "gate-_in-"], WRITES = [0, 1, 1, 0];
+  const PAGE = 30, WAIT = 300, PARTS = 1e5, COMBINATIONS = ["gate+_in+", "gate+_in-", "gate-_in+", "gate-_in-"], WRITES = [0, 1, 1, 0];
   const data = JSON.parse(document.getElementById("data").textContent);
   const { columns, units, names } = data;
   const count = columns.layer.length;
@@ -62,8 +62,8 @@
       verdict: state.verdict ? places(names.verdicts, [state.verdict]) : null,
       layer: wrong ? null : layer,
       only: COMBINATIONS.indexOf(state.c ?? ""),
-      fmin: bound("fmin", 1000, -Infinity), fmax: bound("fmax", 1000, Infinity),
-      smin: bound("smin", 1000, -Infinity), smax: bound("smax", 1000, Infinity),
+      fmin: bound("fmin", PARTS / 100, -Infinity), fmax: bound("fmax", PARTS / 100, Infinity),
+      smin: bound("smin", PARTS, -Infinity), smax: bound("smax", PARTS, Infinity),
     };
   }
 
@@ -150,17 +150,20 @@
   const minus = (text) => text.replace("-", "−");
   const cosine = (value) => {
     if (Number.isNaN(value)) return "–";
-    const real = value / 1000, small = real !== 0 && Math.abs(real) < 0.095;
+    const real = value / PARTS, small = real !== 0 && Math.abs(real) < 0.095;
     return (real < 0 ? "−" : "+") + (small ? String(Number(Math.abs(real).toPrecision(2))) : Math.abs(real).toFixed(2));
   };
   const percent = (share) => {
     if (Number.isNaN(share)) return "–";
     if (share > 0 && share < 0.0005) return "<0.1 %";
-    return share > 0 && share < 0.995 ? `${(100 * share).toFixed(1)} %` : `${(100 * share).toFixed(0)} %`;
+    if (share >= 0.9995 && share < 1) return ">99.9 %";
+    return share > 0 && share < 1 ? `${(100 * share).toFixed(1)} %` : `${(100 * share).toFixed(0)} %`;
   };
   const score = (value) => {
-    const real = value / 1000;
-    if (real > 0 && real < 0.095) return String(Number(real.toPrecision(2))).replace(/^0/, "");
+    const real = value / PARTS;
+    if (real > 0 && real < 0.0001) return "<.0001";
+    if (real > 0 && real < 0.095) return real.toFixed(1 - Math.floor(Math.log10(real))).replace(/^0/, "");
+    if (real >= 0.995 && real < 1) return (Math.floor(real * 1000) / 1000).toFixed(3).replace(/^0/, "");
     return real.toFixed(2) === "1.00" ? "1.0" : real.toFixed(2).replace(/^0/, "");
   };
   const lift = (value) => (value < 0 ? "−" : "+") + score(Math.abs(value));
@@ -188,12 +191,12 @@
     const auroc = make("td", "number auroc"), above = make("td", "number lift");
     if (!Number.isNaN(units.auroc[u])) {
       auroc.append(score(units.auroc[u]), make("span", "soft", interval(units.auroc_lo[u], units.auroc_hi[u], score, "–")));
-      if (units.items[u] >= 0) auroc.append(make("span", "items soft", ` ${names.items[units.items[u]]}`));
+      if (units.items[u] >= 0) auroc.append(" ", make("span", "items soft", names.items[units.items[u]]));
     }
     if (!Number.isNaN(units.lift[u])) above.append(lift(units.lift[u]), make("span", "soft", interval(units.lift_lo[u], units.lift_hi[u], lift, ", ")));
     const verdict = explained ? names.verdicts[units.verdict[u]] : "not explained";
-    const cells = [make("td", `c k${c}`, COMBINATIONS[c].replace("_", " ").replaceAll("-", "−")), make("td", "number right frequency", percent(units.frequency[u] / 100000))];
-    if (shows("mass")) cells.push(make("td", "number right mass", percent(units.mass[u] / 1000)));
+    const cells = [make("td", `c k${c}`, COMBINATIONS[c].replace("_", " ").replaceAll("-", "−")), make("td", "number right frequency", percent(units.frequency[u] / PARTS))];
+    if (shows("mass")) cells.push(make("td", "number right mass", percent(units.mass[u] / PARTS)));
     cells.push(own, auroc, above, make("td", `verdict ${tones.get(verdict) ?? "soft"}`, verdict));
     return cells;
   }

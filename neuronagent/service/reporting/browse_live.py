@@ -19,7 +19,7 @@ from neuronagent.service.live.token_neurons import TokenNeuron
 from neuronagent.service.lookup import Index
 from neuronagent.service.reporting.addresses import colour, neuron_href
 from neuronagent.service.reporting.browse import frame
-from neuronagent.wording import name
+from neuronagent.wording import combination
 
 ROWS = 25
 MAX_FOLLOWED = 8
@@ -30,7 +30,7 @@ Form = Mapping[str, Sequence[str]]
 def live_content(index: Index, form: Form, live: str | None) -> LiveContent:
     """The page with the form as it was sent, nothing found yet."""
     chosen = _first(form, "combination")
-    choices = [Choice(value=c.value, label=name(c), chosen=c.value == chosen) for c in COMBINATIONS]
+    choices = [Choice(value=c.value, label=combination(c), chosen=c.value == chosen) for c in COMBINATIONS]
     return LiveContent(
         frame=frame(index, live),
         text=_text(form),
@@ -91,7 +91,7 @@ def _hit(row: TokenNeuron, followed: Sequence[str]) -> LiveHit:
         combination=row.combination,
         x_gate=row.x_gate,
         x_in=row.x_in,
-        act=row.post / row.x_in if row.x_in else 0.0,
+        act=row.post / row.x_in if row.x_in else None,  # of an exact zero nothing can be said
         post=row.post,
         written=row.written,
         frequency=row.frequency,

@@ -16,7 +16,7 @@ from neuronagent.service.tool_results import TokenPlace
 from neuronagent.service.tool_search import token_criterion
 from neuronagent.store.schema import COMBINATION_SUFFIXES
 from neuronagent.store.search import SearchPage, SearchQuery, SearchRow
-from neuronagent.wording import label, name
+from neuronagent.wording import combination, label
 
 ROWS = 50
 """Neurons on a page."""
@@ -34,11 +34,11 @@ _PLACES = {
     "gate_bottom": "token that −gate is like",
     "in_top": "token that in is like",
     "in_bottom": "token that −in is like",
-    **{c.value: f"strong token, {name(c)}" for c in COMBINATIONS},
+    **{c.value: f"strong token, {combination(c)}" for c in COMBINATIONS},
 }
 _SUFFIXED = tuple(zip(COMBINATIONS, COMBINATION_SUFFIXES, strict=True))
-_FREQUENCIES = {f"frequency_{s}": f"frequency of {name(c)}" for c, s in _SUFFIXED}
-_SHARES = {f"mass_{s}": f"share of output in {name(c)}" for c, s in _SUFFIXED}
+_FREQUENCIES = {f"frequency_{s}": f"frequency of {combination(c)}" for c, s in _SUFFIXED}
+_SHARES = {f"mass_{s}": f"share of output in {combination(c)}" for c, s in _SUFFIXED}
 _SORTS = {
     "neuron": "layer and number",
     "match": "closeness to the token",

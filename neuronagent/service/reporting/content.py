@@ -32,6 +32,7 @@ from neuronagent.domain import (
     Split,
     VocabularyEntry,
     VocabularyMatrix,
+    finite,
 )
 from neuronagent.explain import describe
 from neuronagent.explain.evidence import threshold
@@ -63,6 +64,7 @@ _TOKENS = 16
 """Tokens of each end of a vocabulary projection; `_WRITTEN` of what a combination promotes and suppresses."""
 _WRITTEN = 8
 _NO_TEXT = "the index holds weights alone: no text was read"
+_EMPTY = "no token of the corpus is in this combination"
 
 __all__ = ["KIND", "PageOptions", "neuron_content", "revision", "revisions"]
 
@@ -112,7 +114,7 @@ def _computed(neuron: Neuron, options: PageOptions) -> NeuronContent:
         "told_apart": finite(view["cross_combination"]),
         "hypotheses": view["hypotheses"],
         "examples_of": examples_of(options.split),
-        "values": _values(index, neuron.id, [example for found in examples.values() for example in found]),
+        "values": _values(index, neuron.id, [example for found in examples.values() for example in found], options),
         "provenance": provenance(index.info, saying.protocols(view["combinations"])),
     }
 
@@ -141,7 +143,7 @@ def _combination(
         "histogram": _histogram(own) if own else None,
         "statistics": {q.value: finite(shares[q.value]) for q in QUANTITIES} if shares else {},
         "explanation": explanation,
-        "reason": None if explanation else _NO_TEXT if own is None else str(said["reason"]),
+        "reason": None if explanation else _NO_TEXT if own is None else str(said["reason"]) if own.count else _EMPTY,
         "examples": examples,
         "no_examples": None if examples else _no_examples(shares, options),
     }
@@ -162,7 +164,7 @@ def _no_examples(shares: View | None, options: PageOptions) -> str:
     if shares is None:
         return _NO_TEXT
     if not shares["count"]:
-        return "no token of the corpus is in this combination"
+        return _EMPTY
     if shares["count"] == shares["count_at_position_0"]:
         return "all its tokens are at position 0, which is never listed"
     if not options.examples:
@@ -214,7 +216,7 @@ def _peak(examples: Sequence[PageExample]) -> str | None:
     return examples[0]["tokens"][examples[0]["marked"]] if examples else None
 
 
-def _values(index: Index, neuron: NeuronId, examples: Sequence[PageExample]) -> dict[str, Any]:
+def _values(index: Index, neuron: NeuronId, examples: Sequence[PageExample], options: PageOptions) -> dict[str, Any]:
     """Of how many examples every token's values are there, and what gets them. `note` says what stands in the way, or
     in which precision they were computed."""
     complete = sum(None not in example["values"] for example in examples)
@@ -226,7 +228,10 @@ def _values(index: Index, neuron: NeuronId, examples: Sequence[PageExample]) -> 
         note = "the model that was indexed is not where it was: name its folder"
     elif complete and dtype not in (None, "float32"):
         note = f"the index was recorded in {dtype}, in other batches: values at single tokens agree to that precision"
-    command = f"neuronagent report {neuron} --out DIR" + ("" if at_hand else " --model-folder FOLDER")
+    command = f"neuronagent report {neuron} --out DIR"
+    command += "" if options.split is None else f" --split {options.split.value}"
+    command += "" if options.examples <= PageOptions().examples else f" --examples {options.examples}"
+    command += "" if at_hand else " --model-folder FOLDER"
     return {
         "examples": len(examples),
         "complete": complete,
@@ -261,16 +266,6 @@ def _dtype(info: Mapping[str, Any]) -> str | None:
     """The precision of the recording; None where nothing was recorded and the weights' is not said."""
     identity = info.get("identity") or {}
     return identity.get("dtype") or info["model"].get("dtype")
-
-
-def finite(value: Any) -> Any:
-    """`value` with None for every number in it that is not finite."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        found = cast(Mapping[Any, Any], value)
-        return {key: finite(each) for key, each in found.items()}
-    return [finite(each) for each in cast(Sequence[Any], value)] if isinstance(value, list | tuple) else value
 
 
 def revision(reader: IndexReader, neuron: NeuronId) -> str:

@@ -170,7 +170,7 @@ def opened(folder: str | Path, about: Mapping[str, str]) -> Generator[ReportFold
             or another process writes it.
         IndexMismatchError: it holds the report of another index.
     """
-    path = Path(folder).expanduser().absolute()
+    path = Path(os.path.expanduser(folder)).absolute()  # as a shell does, ~ of nobody stays as it is
     made = _made(path)
     try:
         try:

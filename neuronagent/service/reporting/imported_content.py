@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from neuronagent import wording
-from neuronagent.domain import COMBINATIONS, QUANTITIES, NeuronId, Quantity, SignCombination, Split, Text
+from neuronagent.domain import COMBINATIONS, QUANTITIES, NeuronId, Quantity, SignCombination, Split, Text, finite
 from neuronagent.errors import NotFoundError
 from neuronagent.explain.evidence import fingerprint
 from neuronagent.explain.imported import ImportedEvidence
@@ -21,7 +21,6 @@ from neuronagent.published import PublishedCombination, PublishedExample, Trace
 from neuronagent.report.content import NeuronContent, PageCombination, PageExample, Provenance
 from neuronagent.service import imported_views, saying, views
 from neuronagent.service.lookup import Index
-from neuronagent.service.reporting.content import finite
 from neuronagent.service.reporting.explained import View, page_explanation
 from neuronagent.service.reporting.page_options import PageOptions
 from neuronagent.service.reporting.passages import REST, window, window_values
@@ -143,7 +142,7 @@ def _summary(view: View) -> list[str]:
 def _sentence(name: str, own: View) -> str:
     doubt = "" if own["verdict"] == Verdict.SUPPORTED.value else f" ({own['verdict']})"
     share = "" if own["frequency"] is None else f" ({wording.percent(own['frequency'])} of the tokens)"
-    return f"In {saying.combination(name)}{share}: {saying.label(own).rstrip('.')}{doubt}."
+    return f"In {wording.combination(name)}{share}: {saying.label(own).rstrip('.')}{doubt}."
 
 
 # Examples

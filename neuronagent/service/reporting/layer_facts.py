@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from neuronagent.domain import CosineBaseline
+from neuronagent.domain import CosineBaseline, chance
 from neuronagent.report.content import Baseline, Plane
+from neuronagent.service.per_layer import PerLayer
 from neuronagent.store.reader import IndexReader
 
 MOST_DOTS = 1500
 _PLANE = ("cos_gate_out", "cos_in_out", "cos_gate_in")
-_REMEMBERED = 32  # layers of an index, of some 0.4 MB each
-_EITHER_SIGN = ("cos_gate_in", "cos_gate_out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +24,10 @@ class LayerFacts:
     plane: Plane
 
 
-_kept: weakref.WeakKeyDictionary[IndexReader, dict[int, LayerFacts]] = weakref.WeakKeyDictionary()
-_keeping = threading.Lock()
+_remembered = PerLayer[LayerFacts](
+    lambda reader, layer: LayerFacts(baselines=bands(reader.baselines(layer)), plane=_plane(reader, layer)), 32
+)
+"""Some 0.4 MB each."""
 
 
 def layer_facts(reader: IndexReader, layer: int) -> LayerFacts:
@@ -37,25 +36,14 @@ def layer_facts(reader: IndexReader, layer: int) -> LayerFacts:
     Raises:
         NotFoundError: no such layer.
     """
-    with _keeping:
-        kept = _kept.setdefault(reader, {})
-        found = kept.get(layer)
-    if found is None:
-        found = LayerFacts(baselines=bands(reader.baselines(layer)), plane=_plane(reader, layer))
-        with _keeping:
-            kept[layer] = found
-            while len(kept) > _REMEMBERED:
-                del kept[next(iter(kept))]
-    return found
+    return _remembered(reader, layer)
 
 
 def bands(baselines: Mapping[str, CosineBaseline]) -> dict[str, Baseline]:
-    """Where 95 % of the cosines of mismatched pairs lie. Those whose sign is a convention are taken without it: the
-    band is that of the absolute value, on both sides of 0."""
+    """Where 95 % of the cosines of mismatched pairs lie, by name."""
     found: dict[str, Baseline] = {}
     for name, own in baselines.items():
-        limit = own.mismatched_absolute
-        lo, hi = (-limit, limit) if name in _EITHER_SIGN else own.mismatched
+        lo, hi = chance(name, own)
         found[name] = {"lo": round(lo, 5), "hi": round(hi, 5)}
     return found
 

@@ -108,7 +108,8 @@ class Manifest:
             if entry is not None:
                 self.entries.setdefault(entry.name, []).append(entry)
         self._lines = len(lines)
-        os.ftruncate(self._descriptor, len(whole))
+        if len(whole) < len(content):
+            os.ftruncate(self._descriptor, len(whole))
         return True
 
     def _header(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from neuronagent.domain import IO_CLASSES, ROLES, CosineBaseline, IOClass, Role
+from neuronagent.domain import COSINES, EITHER_SIGN, IO_CLASSES, ROLES, CosineBaseline, IOClass, Role, chance
 from neuronagent.report.content import Provenance
 from neuronagent.report.figures.points import Points
 from neuronagent.report.model_content import (
@@ -29,7 +29,6 @@ from neuronagent.service.reporting.association import deviation
 from neuronagent.service.reporting.correlation import pearson
 from neuronagent.service.reporting.model_numbers import IN_OUT, Array, LayerNumbers
 from neuronagent.service.weight_views import NO_ROLE
-from neuronagent.store.search import COSINES
 
 _CLOUDS = 4
 _QUANTILES = (0.0, 0.025, 0.25, 0.5, 0.75, 0.975, 1.0)
@@ -46,9 +45,11 @@ def counted(
     threshold: float,
     roles: bool,
     clouds: Sequence[int] = (),
+    post_norm: str | None = None,
 ) -> tuple[ModelContent, Points]:
     """The map of the layers in `numbers`, of a model of `model_layers`. `roles`: whether neurons were given any;
-    `clouds`: the layers of the scatter, by default the first, two between and the last."""
+    `clouds`: the layers of the scatter, by default the first, two between and the last; `post_norm`: how the weights
+    were processed."""
     shown = sorted(set(clouds)) or spread([own.layer for own in numbers], _CLOUDS)
     content = ModelContent(
         schema_version=SCHEMA_VERSION,
@@ -58,7 +59,7 @@ def counted(
         neurons=sum(len(own.cosines) for own in numbers),
         layers=[_layer_row(own) for own in numbers],
         clouds=shown,
-        medians=_medians(provenance["model"], numbers, model_layers),
+        medians=_medians(provenance["model"], numbers, model_layers, post_norm),
         frequency=_frequency(numbers),
         roles=_roles(numbers) if roles else Roles(available=False, reason=_NO_ROLES, roles={}, classes={}, cells={}),
         provenance=provenance,
@@ -84,21 +85,19 @@ def _layer_row(own: LayerNumbers) -> LayerRow:
         layer=own.layer,
         neurons=len(own.cosines),
         classes=counts,
-        cosines={
-            name: _box(own.cosines[:, place], own.baselines[name], absolute=name != "cos_in_out")
-            for place, name in enumerate(COSINES)
-        },
+        cosines={name: _box(name, own.cosines[:, place], own.baselines[name]) for place, name in enumerate(COSINES)},
         missing=int(missing_numbers.sum()),
     )
 
 
-def _box(values: Array, baseline: CosineBaseline, *, absolute: bool) -> Box | None:
+def _box(cosine: str, values: Array, baseline: CosineBaseline) -> Box | None:
     values = values[np.isfinite(values)]
     if not len(values):
         return None
-    values = np.abs(values) if absolute else values
+    lowest, highest = chance(cosine, baseline)
+    if cosine in EITHER_SIGN:
+        values, lowest = np.abs(values), 0.0
     least, lo, q1, median, q3, hi, most = (round(float(value), 6) for value in np.quantile(values, _QUANTILES))
-    chance = (0.0, baseline.mismatched_absolute) if absolute else baseline.mismatched
     return Box(
         n=len(values),
         min=least,
@@ -108,12 +107,12 @@ def _box(values: Array, baseline: CosineBaseline, *, absolute: bool) -> Box | No
         q3=q3,
         hi=hi,
         max=most,
-        chance=(round(chance[0], 6), round(chance[1], 6)),
-        beyond=float(((values < chance[0]) | (values > chance[1])).mean()),
+        chance=(round(lowest, 6), round(highest, 6)),
+        beyond=float(((values < lowest) | (values > highest)).mean()),
     )
 
 
-def _medians(model: str, numbers: Sequence[LayerNumbers], layers: int) -> Medians:
+def _medians(model: str, numbers: Sequence[LayerNumbers], layers: int, post_norm: str | None) -> Medians:
     """This model's line first."""
     boxes = [own.cosines[:, IN_OUT][np.isfinite(own.cosines[:, IN_OUT])] for own in numbers]
     shown = [own.layer for own in numbers]
@@ -124,7 +123,7 @@ def _medians(model: str, numbers: Sequence[LayerNumbers], layers: int) -> Median
             layers=shown,
             places=[_place(layer, layers) for layer in shown],
             medians=[float(np.median(values)) if len(values) else None for values in boxes],
-            post_norm=None,
+            post_norm=post_norm,
         )
     ]
     source = ""

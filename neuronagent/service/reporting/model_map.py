@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from neuronagent.domain import IO_CLASS_THRESHOLD
+from neuronagent.domain import COSINES, IO_CLASS_THRESHOLD
 from neuronagent.errors import UsageError
 from neuronagent.report.figures.drawing import DRAW, missing
 from neuronagent.report.figures.looks import PRINTED
@@ -20,10 +19,9 @@ from neuronagent.service.io_tables import model_facts
 from neuronagent.service.lookup import Index
 from neuronagent.service.reporting.model_counts import counted
 from neuronagent.service.reporting.model_numbers import model_numbers
+from neuronagent.service.reporting.names import MAP, MAP_DATA
+from neuronagent.service.reporting.pages import json_bytes
 from neuronagent.service.reporting.provenance import provenance
-from neuronagent.store.search import COSINES
-
-PAGE, DATA = "model.html", "model.json"
 
 
 class Folder(Protocol):
@@ -49,6 +47,7 @@ def model_map(index: Index, layers: Sequence[int] = ()) -> tuple[ModelContent, P
         threshold=float(info.get("io_class_threshold", IO_CLASS_THRESHOLD)),
         roles=info.get("roles") is not None,
         clouds=layers,
+        post_norm=info.get("post_norm"),
     )
 
 
@@ -122,8 +121,8 @@ def write_model_map(index: Index, folder: Folder, layers: Sequence[int] = (), *,
             for suffix in SUFFIXES:
                 files[f"figures/{name}{suffix}"] = image(figure, suffix)
                 links.setdefault(name, {})[suffix[1:].upper()] = f"figures/{name}{suffix}"
-    files[DATA] = (json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n").encode("utf-8", "replace")
-    files[PAGE] = model_page(content, points, links, home=home, data=DATA).encode("utf-8", "replace")
+    files[MAP_DATA] = json_bytes(content)
+    files[MAP] = model_page(content, points, links, home=home, data=MAP_DATA).encode("utf-8", "xmlcharrefreplace")
     for name, data in files.items():
         folder.put(name, data)
     return list(files)

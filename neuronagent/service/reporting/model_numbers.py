@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.domain import CosineBaseline, IOClass, Role
+from neuronagent.domain import COSINES, CosineBaseline, IOClass, Role
 from neuronagent.errors import NotFoundError, StorageError
 from neuronagent.service.lookup import Index
 from neuronagent.store.engine import display_name
 from neuronagent.store.schema import COMBINATION_SUFFIXES
-from neuronagent.store.search import COSINES
 
 Array = NDArray[np.float64]
 IN_OUT = COSINES.index("cos_in_out")

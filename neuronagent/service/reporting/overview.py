@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from neuronagent.domain import NeuronId
 from neuronagent.service.lookup import Index
-from neuronagent.service.reporting.pages import HOME, MAP, json_bytes, page_name
-from neuronagent.service.reporting.tables import TABLES, comma_separated, jsonl, parquet
-
-SUMMARY = "summary.json"
-NAMES = (*TABLES.values(), SUMMARY, HOME)
+from neuronagent.service.reporting.names import HOME, MAP, SUMMARY, TABLES, page_name
+from neuronagent.service.reporting.pages import json_bytes
+from neuronagent.service.reporting.tables import comma_separated, jsonl, parquet
 
 
 def overview_files(

@@ -20,9 +20,9 @@ from neuronagent.errors import NeuronagentError, NotFoundError
 from neuronagent.service.indexed_model import model_at_hand
 from neuronagent.service.lookup import Index
 from neuronagent.service.reporting.folder import ReportFolder
+from neuronagent.service.reporting.names import HOME, file_names, page_name
 from neuronagent.service.reporting.page_options import PageOptions
 
-HOME, MAP = "index.html", "model.html"
 _CODE = ("*.py", "*.html", "*.css", "*.js")
 
 
@@ -36,15 +36,6 @@ class Drawn:
     note: Mapping[str, Any] = field(default_factory=dict[str, Any])
     reason: str = ""
     absent: bool = False
-
-
-def page_name(neuron: NeuronId | str) -> str:
-    return f"{neuron}.html"
-
-
-def file_names(neuron: NeuronId) -> list[str]:
-    """The files of a neuron, the page last."""
-    return [f"{neuron}.json", f"{neuron}.md", page_name(neuron)]
 
 
 class Drawer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from neuronagent.domain import NeuronId
@@ -13,9 +13,10 @@ from neuronagent.service.processes import AHEAD, in_order, processes
 from neuronagent.service.progress import Progress
 from neuronagent.service.reporting import pages
 from neuronagent.service.reporting.folder import ReportFolder
-from neuronagent.service.reporting.overview import NAMES, overview_files
+from neuronagent.service.reporting.names import HOME, MAP, OVERVIEW, file_names, neurons_with_pages, page_name
+from neuronagent.service.reporting.overview import overview_files
 from neuronagent.service.reporting.page_options import PageOptions
-from neuronagent.service.reporting.pages import HOME, MAP, Drawer, Drawn, file_names, page_name, was_valued
+from neuronagent.service.reporting.pages import Drawer, Drawn, was_valued
 
 _FEW = 12
 """So many pages are drawn before another process has begun."""
@@ -57,7 +58,7 @@ class Run:
         for neuron in self.wanted:
             yield from file_names(neuron)
         if self.overview:
-            yield from NAMES
+            yield from OVERVIEW
 
     def map(self, report: ReportFolder, layers: Sequence[int]) -> list[str]:
         """The model's map; its files."""
@@ -157,7 +158,7 @@ class Run:
         return list(made)
 
     def _drawer(self, report: ReportFolder, gone: Collection[NeuronId]) -> Drawer:
-        there = {name.removesuffix(".html") for name in neuron_pages(report.names)}
+        there = set(neurons_with_pages(report.names))
         own = {str(neuron) for neuron in self.wanted if neuron not in gone}
         return Drawer(self.index, self.options, there | own, self._has_home(report))
 
@@ -178,7 +179,3 @@ def _put(report: ReportFolder, drawn: Drawn, count: Count) -> None:
         count.written += 1
     else:
         count.unchanged += 1
-
-
-def neuron_pages(names: Iterable[str]) -> set[str]:
-    return {name for name in names if name.endswith(".html") and name[0].isdecimal()}

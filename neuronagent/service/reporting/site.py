@@ -18,9 +18,9 @@ from neuronagent.service.lookup import Index
 from neuronagent.service.processes import worker_count
 from neuronagent.service.progress import Progress, Silent
 from neuronagent.service.reporting.folder import opened
+from neuronagent.service.reporting.names import HOME, MAP, file_names, neurons_with_pages
 from neuronagent.service.reporting.page_options import PageOptions
-from neuronagent.service.reporting.pages import HOME, MAP, file_names, page_name
-from neuronagent.service.reporting.run import Run, neuron_pages
+from neuronagent.service.reporting.run import Run
 from neuronagent.service.stopping import stops_cleanly
 
 
@@ -134,13 +134,13 @@ def write_report(
         files = [name for neuron in done for name in file_names(neuron)] + files
         if run.overview:
             files += run.summarise(report, done, selection, count)
-        mine = {page_name(neuron) for neuron in wanted}
+        mine = set(map(str, wanted))
         return Report(
             folder=report.path,
             pages=len(done),
             written=count.written,
             unchanged=count.unchanged,
-            others=len(neuron_pages(report.names) - mine),
+            others=len(set(neurons_with_pages(report.names)) - mine),
             files=files,
             files_written=report.written,
             bytes=sum(report.size(name) for name in files),

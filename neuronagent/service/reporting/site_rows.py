@@ -6,14 +6,13 @@ its functions decide here too. Nothing is explained or scored for a report.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from neuronagent import wording
-from neuronagent.domain import COMBINATIONS, NeuronId, SignCombination
+from neuronagent.domain import COMBINATIONS, NeuronId, SignCombination, finite
 from neuronagent.errors import NotFoundError
 from neuronagent.explain.items import N1
 from neuronagent.explain.scorers import cross_combination
@@ -25,12 +24,11 @@ from neuronagent.service.batch_report import DECISIVE, NeuronUnits, Unit, tally,
 from neuronagent.service.lookup import Index
 from neuronagent.service.reporting.provenance import provenance
 from neuronagent.store.explanations import StoredExplanation, StoredScore
-from neuronagent.store.overview import NeuronOverview, Stored
+from neuronagent.store.overview import GEOMETRY, NeuronOverview, Stored
 
 KIND = "report"
 PROMOTED = 3
 """Tokens that a row names of those that a combination promotes."""
-_GEOMETRY = ("cos_gate_in", "cos_gate_out", "cos_in_out", "norm_gate", "norm_in", "norm_out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +110,7 @@ def _rows(
             "page": pages(neuron),
             "io_class": io_class,
             "role": role,
-            **{name: _finite((own.geometry or {}).get(name)) for name in _GEOMETRY},
+            **{name: finite((own.geometry or {}).get(name)) for name in GEOMETRY},
             "explained": neuron in units,
             "units": units.get(neuron) or [_unit(own, c, None, fit) for c in COMBINATIONS],
         }
@@ -175,8 +173,8 @@ def _unit(
     found: Any = dict.fromkeys(SiteUnit.__annotations__)
     found |= {
         "combination": c.value,
-        "frequency": _finite(own.frequency[c]),
-        "mass_share": _finite(own.mass_share[c]),
+        "frequency": finite(own.frequency[c]),
+        "mass_share": finite(own.mass_share[c]),
         "promotes": list(own.nearest[0 if c.write_sign > 0 else 1]),
         "verdict": otherwise,
     }
@@ -205,7 +203,7 @@ def _said(said: _Shown, fit: Mapping[str, bool]) -> dict[str, Any]:
         "auroc_hi": first.get("hi"),
         "n_pos": first.get("n_pos"),
         "n_neg": first.get("n_neg"),
-        **{name: _finite(control.get(name)) for name in ("lift", "lift_lo", "lift_hi")},
+        **{name: finite(control.get(name)) for name in ("lift", "lift_lo", "lift_hi")},
     }
 
 
@@ -235,7 +233,3 @@ def _summary(wanted: Sequence[NeuronId], gathered: _Gathered) -> SiteSummary:
         "judges": dict(gathered.judges.most_common()),
         "classes": classes,
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

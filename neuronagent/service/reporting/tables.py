@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, get_type_hints
@@ -17,9 +18,9 @@ from typing import Any, get_type_hints
 from neuronagent.domain import COMBINATIONS
 from neuronagent.report.site_content import SiteRow, SiteUnit
 
-TABLES = {"CSV": "neurons.csv", "JSONL": "neurons.jsonl", "Parquet": "neurons.parquet"}
-"""Label → file."""
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = (*"=+-@＝＋－＠", "\t", "\r", "\n")  # the wide ones count in some languages
+_BREAKS = re.compile("[\x85\u2028\u2029]")
+"""What readers that split lines as Unicode does would break an object at; JSON has escapes for them."""
 _Kinds = dict[str, Any]
 
 
@@ -44,7 +45,8 @@ def flat(row: SiteRow) -> dict[str, Any]:
 def jsonl(rows: Sequence[SiteRow]) -> bytes:
     """One object a line."""
     lines = (json.dumps(flat(row), ensure_ascii=False, allow_nan=False, separators=(",", ":")) for row in rows)
-    return "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
+    text = "".join(f"{line}\n" for line in lines)
+    return _BREAKS.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode("utf-8", "backslashreplace")
 
 
 def comma_separated(rows: Sequence[SiteRow]) -> bytes:

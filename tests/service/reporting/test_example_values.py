@@ -87,6 +87,7 @@ def test_values_are_what_the_neuron_really_does_at_every_token_shown(valued: Pat
             assert (np.sign(gate), np.sign(linear)) == signs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("neuron", NEURONS, ids=str)
 def test_the_value_at_the_peak_is_that_of_the_list(valued: Path, neuron: NeuronId) -> None:
     with Index(str(valued)) as index:
@@ -99,6 +100,7 @@ def test_the_value_at_the_peak_is_that_of_the_list(valued: Path, neuron: NeuronI
         assert values[3] == pytest.approx(shown.entry.value, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_check_reads_them_and_finds_what_is_wrong(valued: Path, tmp_path: Path) -> None:
     assert wrong(valued) == set()
     for place, (damage, names) in enumerate(DAMAGES):
@@ -139,6 +141,7 @@ def test_what_is_there_is_not_run_again_nor_written(valued: Path) -> None:
     assert valued.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_another_page_adds_its_tokens_and_those_of_the_first_stay(db: Path) -> None:
     neurons = NEURONS[:2]
     assert ensure_values(str(db), neurons, options=WEAK) == Valued(neurons=2, before=0)
@@ -153,6 +156,7 @@ def test_another_page_adds_its_tokens_and_those_of_the_first_stay(db: Path) -> N
     assert ensure_values(str(db), neurons, model="/no/such/model", options=WEAK) == Valued(neurons=0, before=2)
 
 
+@pytest.mark.slow
 def test_each_neuron_gets_the_same_values_whoever_is_run_with_it(valued: Path, db: Path) -> None:
     assert ensure_values(str(db), NEURONS[3:5], options=FULL, batch=1) == Valued(neurons=2, before=0)
     for neuron in NEURONS[3:5]:
@@ -175,6 +179,7 @@ class StopsAfter(Silent):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_the_batches_that_were_done(db: Path) -> None:
     with pytest.raises(Interrupted, match="4 of 7") as stopped:
         ensure_values(str(db), NEURONS, options=WEAK, batch=2, progress=StopsAfter(4))
@@ -268,6 +273,7 @@ def test_a_text_that_is_gone_is_an_error_and_no_traceback(db: Path) -> None:
 # Other indexes
 
 
+@pytest.mark.slow
 def test_a_corpus_of_a_few_words_is_run_too(tmp_path: Path) -> None:
     (tmp_path / "few.txt").write_text("a bird and a book.")
     db = tmp_path / "few.db"

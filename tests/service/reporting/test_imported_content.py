@@ -35,6 +35,8 @@ from tests.service.damages import array
 SHARED = Path(os.environ.get("NEURONAGENT_SHARED", Path(__file__).parents[4] / "shared"))
 PAGES = SHARED / "gluscope" / "docs"
 PUBLISHED = SHARED / "reference" / "gluscope_pages.json"
+
+pytestmark = pytest.mark.slow
 real = pytest.mark.skipif(not (PAGES.is_dir() and PUBLISHED.is_file()), reason="the published pages are not here")
 
 NEURON, OTHER = NeuronId(3, 7), NeuronId(3, 8)

@@ -29,7 +29,8 @@ from neuronagent.service.published_tables import read_tables
 from neuronagent.service.reporting.association import deviation
 from neuronagent.service.reporting.correlation import pearson
 from neuronagent.service.reporting.model_counts import spread
-from neuronagent.service.reporting.model_map import DATA, PAGE, chosen, model_map, numbers_of, write_model_map
+from neuronagent.service.reporting.model_map import chosen, model_map, numbers_of, write_model_map
+from neuronagent.service.reporting.names import MAP, MAP_DATA
 from neuronagent.service.weight_views import roles_view
 from tests.cli.conftest import INFO
 from tests.report.model_sample import ORTHOGONAL, layer, sample
@@ -149,6 +150,16 @@ def test_the_line_of_this_model_stands_beside_all_that_are_published(index: Inde
     published = [table for table in read_tables() if table.medians]
     assert [(line["model"], tuple(line["medians"])) for line in others] == [(t.name, t.medians) for t in published]
     assert all((line["places"][0], line["places"][-1], line["own"]) == (0.0, 1.0, False) for line in others)
+
+
+def test_medians_of_weights_that_were_processed_otherwise_are_marked(index: Index) -> None:
+    content, _ = model_map(index)
+    assert content["medians"]["lines"][0]["post_norm"] == "folded"
+    assert "Those of gemma-2-2b, gemma-2-9b hold for post-norm raw, this index is made with post-norm folded" in says(
+        content, "medians"
+    )
+    content["medians"]["lines"][0]["post_norm"] = "raw"
+    assert "post-norm" not in says(content, "medians")
 
 
 def test_chosen_layers_are_all_that_is_counted(index: Index) -> None:
@@ -302,16 +313,20 @@ def test_a_map_is_the_same_files_again_and_names_what_it_wrote(index: Index) -> 
     once, again = Kept(), Kept()
     names = write_model_map(index, once, home="index.html")
     assert names == list(once)
-    assert set(names) == {PAGE, DATA, *(f"figures/{name}{suffix}" for name in FIGURES for suffix in (".svg", ".png"))}
+    assert set(names) == {
+        MAP,
+        MAP_DATA,
+        *(f"figures/{name}{suffix}" for name in FIGURES for suffix in (".svg", ".png")),
+    }
     write_model_map(index, again, home="index.html")
     assert once == again
-    page = once[PAGE].decode()
+    page = once[MAP].decode()
     assert len(page) < 3_000_000
     assert re_links(page) <= {*names, "index.html"}
-    assert json.loads(once[DATA])["neurons"] == LAYERS * NEURONS
+    assert json.loads(once[MAP_DATA])["neurons"] == LAYERS * NEURONS
     other = Kept()
     write_model_map(index, other, layers=[1])
-    assert json.loads(other[DATA])["clouds"] == [1]
+    assert json.loads(other[MAP_DATA])["clouds"] == [1]
     assert other["figures/classes.svg"] == once["figures/classes.svg"]
 
 
@@ -324,7 +339,7 @@ def test_a_name_of_a_model_stays_text_and_a_page_without_a_corpus_says_so(weight
     kept = Kept()
     write_model_map(weights_only, kept)
     assert not any("frequency" in name or "roles" in name for name in kept)
-    page = kept[PAGE].decode()
+    page = kept[MAP].decode()
     assert "Not drawn: this index is of weights alone" in page
     content, points = sample(layer(0, neurons=5), model="<script>alert(1)</script>\u202e\x00{{ 7*7 }}")
     page = model_page(content, points)

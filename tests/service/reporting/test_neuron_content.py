@@ -170,6 +170,8 @@ def test_values_are_shown_at_the_tokens_that_were_run(tmp_path: Path) -> None:
         before = neuron_content(index, NEURON)
         assert before["values"]["complete"] == 0
         assert before["values"]["command"] == "neuronagent report 0.0 --out DIR"
+        more = neuron_content(index, NEURON, PageOptions(split=Split.EXPLAIN, examples=9))
+        assert more["values"]["command"] == "neuronagent report 0.0 --out DIR --split explain --examples 9"
         example = own(before, COMBINATIONS[0])["examples"][0]
         assert set(example["values"]) == {None}
         count = len(example["tokens"])
@@ -204,12 +206,13 @@ def test_an_index_of_weights_alone_has_a_page(tmp_path: Path) -> None:
         assert content["no_neighbours"] == "this index was made without neighbours"
 
 
+@pytest.mark.slow
 def test_an_empty_combination_says_why_it_has_no_examples(sample: Path) -> None:
     with Index(str(sample)) as index:
         content = neuron_content(index, NeuronId(0, 0))  # never in gate-_in-
     empty = own(content, COMBINATIONS[3])
     assert empty["count"] == 0
-    assert empty["no_examples"] == "no token of the corpus is in this combination"
+    assert empty["reason"] == empty["no_examples"] == "no token of the corpus is in this combination"
     assert empty["statistics"]["post"] == {"mean": None, "min": None, "max": None}
 
 
@@ -220,6 +223,7 @@ def test_a_neuron_of_which_nothing_is_said_is_not_called_unexplainable(sample: P
     assert said[1].endswith("`neuronagent explain 0.2` looks at them.")
 
 
+@pytest.mark.slow
 def test_the_layer_is_shown_by_evenly_spaced_neurons(tmp_path: Path) -> None:
     made = made_index.make_index(layers=1, neurons=MOST_DOTS + 200, k=2)
     made.write(tmp_path / "wide.db", layers=[(number, weights, None) for number, weights, _ in made.layers])

@@ -58,6 +58,7 @@ def test_a_neuron_that_is_not_there_has_no_page(neuron: str, error: type[Excepti
         index.page(neuron)
 
 
+@pytest.mark.slow
 def test_showing_a_neuron_loads_neither_torch_nor_matplotlib() -> None:
     code = (
         "import sys, neuronagent\n"

@@ -68,9 +68,17 @@ def test_an_empty_folder_is_written_into_and_a_link_to_one_too(tmp_path: Path) -
     assert (tmp_path / "link").is_symlink()
 
 
+def test_the_home_of_nobody_is_a_name_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    put(Path("~nobody-of-this-name"), a_html="A")
+    assert content(tmp_path / "~nobody-of-this-name") == {"a.html": b"A"}
+
+
 def test_a_file_of_the_same_content_is_not_touched_and_one_of_another_is_replaced(folder: Path) -> None:
     put(folder, a_html="A", b_html="B")
-    before = {name: (folder / name).stat() for name in ("a.html", "b.html")}
+    before = {name: (folder / name).stat() for name in ("a.html", "b.html", MANIFEST)}
+    put(folder, a_html="A", b_html="B")
+    assert (folder / MANIFEST).stat() == before[MANIFEST]
     report = put(folder, a_html="A", b_html="changed")
     assert (report.written, report.unchanged) == (1, 1)
     assert (folder / "a.html").stat() == before["a.html"]

@@ -103,6 +103,7 @@ def test_pages_point_to_pages_that_are_there_and_to_nothing_else(db: Path, folde
     assert len(neighbours & {f"{neuron}.html" for neuron in SOME}) > 1
 
 
+@pytest.mark.slow
 def test_the_same_index_gives_the_same_bytes(db: Path, tmp_path: Path) -> None:
     written(db, tmp_path / "a", SOME)
     written(db, tmp_path / "b", SOME)
@@ -143,6 +144,7 @@ def test_what_still_holds_is_neither_drawn_nor_written(db: Path, folder: Path) -
     assert (folder / MANIFEST).read_bytes() == listed
 
 
+@pytest.mark.slow
 def test_a_neuron_that_was_explained_meanwhile_is_drawn_again_and_no_other(db: Path, folder: Path) -> None:
     written(db, folder, SOME)
     before = files(folder)
@@ -154,6 +156,7 @@ def test_a_neuron_that_was_explained_meanwhile_is_drawn_again_and_no_other(db: P
     assert {name for name in after if after[name] != before[name]} == {"0.1.html", "0.1.json", "0.1.md", *BESIDE}
 
 
+@pytest.mark.slow
 def test_pages_of_other_neurons_stay_and_a_page_that_came_is_pointed_to(db: Path, folder: Path) -> None:
     written(db, folder, SOME[:2])
     before = {name: set(found) for name, found in links(folder).items()}
@@ -166,6 +169,7 @@ def test_pages_of_other_neurons_stay_and_a_page_that_came_is_pointed_to(db: Path
     assert all((folder / address).is_file() for addresses in after.values() for address in addresses)
 
 
+@pytest.mark.slow
 def test_a_file_that_was_deleted_comes_back(db: Path, folder: Path) -> None:
     written(db, folder, SOME)
     (folder / "0.1.json").unlink()
@@ -177,6 +181,7 @@ def test_a_file_that_was_deleted_comes_back(db: Path, folder: Path) -> None:
 # Values
 
 
+@pytest.mark.slow
 def test_the_model_is_run_once_for_the_values_that_pages_show(db: Path, folder: Path) -> None:
     plain = written(db, folder, SOME[:1])
     assert plain.valued == 0
@@ -204,6 +209,7 @@ class Said:
         self.notes.append(line)
 
 
+@pytest.mark.slow
 def test_without_the_model_tokens_have_no_values_which_is_said_once(db: Path, folder: Path) -> None:
     with closing(sqlite3.connect(db)) as connection, connection:
         (text,) = connection.execute("SELECT value FROM index_info WHERE key = 'model'").fetchone()
@@ -219,6 +225,7 @@ def test_without_the_model_tokens_have_no_values_which_is_said_once(db: Path, fo
     assert (brought.valued, brought.written) == (2, 2)
 
 
+@pytest.mark.slow
 def test_the_model_is_run_for_the_others_where_a_neuron_is_not_there(db: Path, folder: Path) -> None:
     found = written(db, folder, [SOME[0], NeuronId(7, 7)], values=True)
     assert (found.valued, found.pages, len(found.failures)) == (1, 1, 1)
@@ -234,6 +241,7 @@ def damage(db: Path, neuron: NeuronId) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_neuron_that_fails_is_said_and_no_page_points_to_it(db: Path, folder: Path) -> None:
     damage(db, SOME[1])
     said = Said()
@@ -283,6 +291,7 @@ def test_a_name_that_is_taken_refuses_the_report_before_anything_is_written(db: 
     assert files(folder) == before
 
 
+@pytest.mark.slow
 def test_the_folder_of_another_index_is_refused(db: Path, folder: Path, tmp_path: Path) -> None:
     target = str(tmp_path / "imported.db")
     import_gluscope(str(make_site(tmp_path / "docs", [NeuronId(3, 1)])), target)

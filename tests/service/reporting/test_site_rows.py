@@ -106,6 +106,7 @@ def test_every_row_shows_what_its_neurons_page_shows(explained: Path) -> None:
     assert assert_same_as_pages(explained, ALL) >= len(EXPLAINED)
 
 
+@pytest.mark.slow
 def test_of_many_explanations_judges_and_protocols_a_row_shows_those_of_the_page(tmp_path: Path) -> None:
     assert_chosen_alike(ALL[:8], seed=0, db=Path(shutil.copy(world().db, tmp_path / "planted.db")))
 
@@ -250,6 +251,7 @@ def test_an_index_of_weights_alone_has_classes_and_no_frequencies(tmp_path: Path
         assert [unit["promotes"] for unit in row["units"]] == [unit["promotes"] for unit in known[name]["units"]]
 
 
+@pytest.mark.slow
 def test_published_numbers_have_frequencies_and_explanations_and_no_geometry(tmp_path: Path) -> None:
     db, neurons = tmp_path / "published.db", [NeuronId(3, 1), NeuronId(3, 4)]
     import_gluscope(str(make_site(tmp_path / "docs", neurons)), str(db))
