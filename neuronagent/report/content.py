@@ -122,11 +122,12 @@ class ControlRow(TypedDict):
 
 
 class PageExplanation(TypedDict):
-    """`by`: who wrote it ("rule", "llm Qwen3-8B", "human Ada"). `verdict`: `explain.verdict.Verdict` or why there is
+    """`label`: the text in a few words, as the card has it. `by`: who wrote it ("rule", "llm Qwen3-8B", "human Ada"). `verdict`: `explain.verdict.Verdict` or why there is
     none. `others`: further explanations of this combination (text, by, verdict). `judged_also`: a sentence for each
     judge asked beside the one whose scores are shown, with its verdict."""
 
     text: str
+    label: str
     by: str
     judge: str | None
     judge_fit: bool | None

@@ -84,7 +84,7 @@ def test_shares_are_never_rounded_to_nothing_nor_to_everything(value: float | No
 def test_numbers_are_short() -> None:
     assert [text.number(v) for v in (-5.123, 0.0012, 12345.0, 0.0)] == ["−5.12", "+0.0012", "+1.2e+04", "+0.00"]
     assert [text.score(v) for v in (0.914, 1.0, 0.999, 0.05, 0.00342, None)] == [
-        ".91", "1.0", "1.0", ".050", ".0034", "–",
+        ".91", "1.0", ".999", ".050", ".0034", "–",
     ]  # fmt: skip
     assert [text.number(-0.0), text.score(-0.12), text.score(-0.003)] == ["+0.00", "−.12", "−.0030"]
     assert [text.interval(0.71, 1.0), text.interval(-0.04, 0.13)] == ["[.71–1.0]", "[−.040, .13]"]

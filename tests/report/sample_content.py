@@ -301,6 +301,7 @@ def _explanation(verdict: str) -> PageExplanation:
     return {
         "text": "Fires at the end of a clause, just before a connective such as `Meanwhile` or `Instead`; there it "
         "takes ` again` away.",
+        "label": "ends of clauses, before `Meanwhile` or `Instead`",
         "by": "llm Qwen3-8B", "judge": "Qwen3-8B", "judge_fit": True, "verdict": verdict, "scores": scores,
         "controls": controls, "unsealed": False, "judged_also": ["Judged also by gemma-2-9b: supported."],
         "others": [

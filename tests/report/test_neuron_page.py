@@ -68,7 +68,7 @@ def test_a_page_says_what_its_content_says() -> None:
         "14.7 %", "2,942,000", "68.2 %", "trigger right, sign not distinguished", "vs random .91 [.71–.98] 20:20",
         "over the strongest control: +.41 [+.21, +.48] (the text of gate− in+, .50)",
         "recall in the corpus .27 to .98 14:0", "precision in the corpus .0034 [.0011–.0089] 400:19,000",
-        "who had seen texts that are scored", "where its peak tokens occur in other texts, it is never weak",
+        "who may have seen the texts that scores are from", "where its peak tokens occur in other texts, it is never weak",
         "No explanation: fewer than 8 strong tokens", "None: no token of the corpus is in this combination",
         "2 near-duplicates left out", "87.5 % [71.0 % to 96.5 %] of a combination’s windows",
         "Not told apart: gate+ in+ and gate+ in−.",

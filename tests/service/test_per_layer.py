@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 
 from neuronagent.service.lookup import Index
 from neuronagent.service.per_layer import PerLayer
@@ -31,4 +32,4 @@ def test_threads_that_crowd_out_each_other_s_layers_all_get_theirs() -> None:
     layer = PerLayer(read, 1)
     with Index(str(world().db)) as index, ThreadPoolExecutor(8) as threads:
         asked = [place % 5 for place in range(800)]
-        assert list(threads.map(lambda number: layer(index.reader, number), asked)) == asked
+        assert list(threads.map(layer, repeat(index.reader), asked)) == asked

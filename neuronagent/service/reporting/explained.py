@@ -35,6 +35,7 @@ def page_explanation(own: View) -> PageExplanation | None:
         return None
     return {
         "text": str(said["text"]),
+        "label": saying.label(own),
         "by": saying.writer(said),
         "judge": None if own["judge"] is None else wording.visible(str(own["judge"])),
         "judge_fit": own["judge_fit"],
