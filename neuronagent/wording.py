@@ -100,7 +100,10 @@ def percent(share: float | None) -> str:
 
 
 def score(value: float | None) -> str:
-    """A score between 0 and 1: `.91`, `.997`, `1.0`; what is small keeps two digits: `.0034`. Correlations may be below 0."""
+    """A score between 0 and 1: `.91`, `.997`, `1.0`; what is small keeps two digits: `.0034`.
+
+    Correlations may be below 0.
+    """
     if value is None:
         return "–"
     if value < 0:

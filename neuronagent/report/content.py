@@ -122,9 +122,10 @@ class ControlRow(TypedDict):
 
 
 class PageExplanation(TypedDict):
-    """`label`: the text in a few words, as the card has it. `by`: who wrote it ("rule", "llm Qwen3-8B", "human Ada"). `verdict`: `explain.verdict.Verdict` or why there is
-    none. `others`: further explanations of this combination (text, by, verdict). `judged_also`: a sentence for each
-    judge asked beside the one whose scores are shown, with its verdict."""
+    """`label`: the text in a few words, as the card has it. `by`: who wrote it ("rule", "llm Qwen3-8B", "human Ada").
+    `verdict`: `explain.verdict.Verdict` or why there is none. `others`: further explanations of this combination (text,
+    by, verdict). `judged_also`: a sentence for each judge asked beside the one whose scores are shown, with its
+    verdict."""
 
     text: str
     label: str
