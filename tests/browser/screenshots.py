@@ -1,7 +1,6 @@
 """`python -m tests.browser.screenshots DEMO.db [FOLDER]`: the pictures of the README, made anew from the demo's index.
 
-The neuron's page and the model's map, as a person sees them in a window 1,280 pixels wide; PNGs with a palette, since
-they are kept in the repository.
+The neuron's page down to its first examples and the head of the model's map, 1,280 pixels wide.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from PIL import Image
 from tests.browser.chromium import opened
 
 NEURON = "0.480"
-_SIZE = (1280, 1250)
-_COLOURS = 160
+_WIDTH = 1280
+_HEIGHTS = {f"{NEURON}.html": 2150, "model.html": 1250}
 
 
 def main(db: str, folder: str = "docs") -> None:
@@ -27,15 +26,15 @@ def main(db: str, folder: str = "docs") -> None:
         for what in (NEURON, "--model"):
             subprocess.run([sys.executable, "-m", "neuronagent", "report", what, "--out", made, "--db", db], check=True)
         Path(folder).mkdir(exist_ok=True)
-        for page, name in ((f"{NEURON}.html", "neuron.png"), ("model.html", "map.png")):
-            _take(Path(made) / page, Path(folder) / name)
+        for (page, height), name in zip(_HEIGHTS.items(), ("neuron.png", "map.png"), strict=True):
+            _take(Path(made) / page, height, Path(folder) / name)
 
 
-def _take(page: Path, picture: Path) -> None:
-    with opened(page, size=_SIZE) as (shown, noted):
+def _take(page: Path, height: int, picture: Path) -> None:
+    with opened(page, size=(_WIDTH, height)) as (shown, noted):
         data = shown.screenshot()
         noted.check()
-    Image.open(io.BytesIO(data)).convert("RGB").quantize(_COLOURS).save(picture, optimize=True)
+    Image.open(io.BytesIO(data)).convert("RGB").save(picture, optimize=True)
 
 
 if __name__ == "__main__":
