@@ -362,8 +362,10 @@ EITHER_SIGN = frozenset({"cos_gate_in", "cos_gate_out"})
 
 def chance(cosine: str, baseline: CosineBaseline) -> tuple[float, float]:
     """Where 95 % of the mismatched pairs of a layer have this cosine; one of `EITHER_SIGN` is taken without its sign,
-    so that the band lies on both sides of 0."""
+    so that the band lies on both sides of 0. A layer without mismatched pairs has that of Gaussian vectors."""
     limit = baseline.mismatched_absolute
+    if not math.isfinite(limit):
+        return baseline.gaussian
     return (-limit, limit) if cosine in EITHER_SIGN else baseline.mismatched
 
 

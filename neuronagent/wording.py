@@ -16,6 +16,8 @@ from neuronagent.domain import SignCombination
 
 _NAMED = {"\n": "⏎", "\r": "␍", "\t": "→", "\x7f": "␡", "\u2028": "⏎", "\u2029": "⏎", "\xa0": "⍽"}
 LONGEST_TOKEN = 40
+PAIRS = {"cos_gate_in": "gate · in", "cos_gate_out": "gate · out", "cos_in_out": "in · out"}
+"""The cosines of a neuron's weight vectors, by their names in its geometry."""
 
 
 def visible(text: str) -> str:

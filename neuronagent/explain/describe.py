@@ -32,7 +32,14 @@ def class_meaning(io_class: IOClass) -> str:
 
 
 def geometry_sentence(geometry: Geometry, io_class: IOClass) -> str:
-    """The three cosines as one sentence: how gate, in and out lie to each other, and what follows."""
+    """The three cosines as one sentence: how gate, in and out lie to each other, and what follows.
+
+    A vector of zeros lies nowhere, whatever its cosines are stored as: that is said instead.
+    """
+    norms = {"gate": geometry.norm_gate, "in": geometry.norm_in, "out": geometry.norm_out}
+    zeros = [name for name, norm in norms.items() if norm == 0]
+    if zeros:
+        return f"{' and '.join(zeros)} {'is' if len(zeros) == 1 else 'are'} all zeros: but for biases it writes nothing"
     parts = (
         _relation("gate and in point the same way", "gate and in point opposite ways", "gate and in are not aligned",
                   geometry.cos_gate_in),

@@ -92,10 +92,12 @@ def baselines(w_gate: torch.Tensor, w_in: torch.Tensor, w_out: torch.Tensor) -> 
     """The random baselines of a layer by the name of the cosine.
 
     Mismatched pairs are those of up to 1,024 evenly spaced neurons with all others, a fixed choice, so that the same
-    weights give the same numbers; float32 products are enough for quantiles of so many.
+    weights give the same numbers; float32 products are enough for quantiles of so many. Pairs with a vector of zeros
+    (of a pruned neuron) have no cosine and are left out; where no pair is left the numbers are NaN.
     """
     vectors = [w.cpu() for w in (w_gate, w_in, w_out)]
     scales = [(1 / _norms(v).clamp_min(_TINY)).float() for v in vectors]
+    scales = [torch.where(scale.isfinite(), scale, torch.nan) for scale in scales]
     n = len(vectors[0])
     rows = torch.from_numpy(np.unique(np.linspace(0, n - 1, min(n, _MISMATCHED_ROWS)).round().astype(np.int64)))
     low, high = gaussian_quantiles(w_gate.shape[1])
@@ -104,9 +106,13 @@ def baselines(w_gate: torch.Tensor, w_in: torch.Tensor, w_out: torch.Tensor) -> 
         a, b = pair
         some = vectors[a][rows].float() * scales[a][rows, None]
         cosines = (some @ vectors[b].float().T).mul_(scales[b])
-        cosines[torch.arange(len(rows)), rows] = cosines[:, -1]  # a neuron's own makes room for the last column
-        pooled = cosines[:, :-1].flatten().numpy() if n > 1 else np.array([np.nan])
+        cosines[torch.arange(len(rows)), rows] = cosines[:, -1].clone()  # a neuron's own makes room for the last column
+        pooled = cosines[:, :-1].flatten().numpy()
         del cosines
+        if scales[a].isnan().any() or scales[b].isnan().any():
+            pooled = pooled[~np.isnan(pooled)]
+        if not pooled.size:
+            pooled = np.array([np.nan])
         lower, upper, absolute = _tails(pooled)
         return CosineBaseline(gaussian=(low, high), mismatched=(lower, upper), mismatched_absolute=absolute)
 

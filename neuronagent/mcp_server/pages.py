@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from neuronagent.mcp_server.options import ServerOptions
     from neuronagent.mcp_server.server import NeuronServer
+    from neuronagent.service.lookup import Index
 
 DRAWN_AT_ONCE = 2
 """Pages that are drawn at the same time: drawing holds the interpreter more than reading does."""
@@ -92,7 +94,7 @@ class Pages:
                 form = _fields(scope["query_string"])
                 found = await anyio.to_thread.run_sync(self._read, scope["path"], form, limiter=self._drawing)
         except NeuronagentError as error:
-            return await refuse_page(send, Refusal(_status(error), str(error)))
+            return await refuse_page(send, Refusal(_status(error), _without_folder(str(error), self._source.db)))
         except Exception as error:  # noqa: BLE001 - the edge: a person gets a line, the log the traceback
             return await refuse_page(send, Refusal(500, lines("the page", error)))
         if found.location is not None:
@@ -101,6 +103,17 @@ class Pages:
             policy = (b"content-security-policy", NOTHING)
             return await answer(send, found.status, found.text.encode("utf-8", "replace"), [policy, *SAFE], found.kind)
         return await send_page(send, found.status, found.text)
+
+    def _index(self) -> Index:
+        """The index for one page.
+
+        Raises:
+            StorageError: it cannot be opened, is gone, or is another one than at first.
+        """
+        try:
+            return self._source.view()
+        except NeuronagentError as error:
+            raise StorageError(error.message, remedy=error.remedy) from error
 
     def _read(self, path: str, form: Fields) -> Found:
         if path == "/":
@@ -120,7 +133,7 @@ class Pages:
         from neuronagent.service.reporting import browse, browse_search
         from neuronagent.service.reporting.addresses import neuron_href
 
-        index, fields = self._source.view(), {name: values[0] for name, values in form.items()}
+        index, fields = self._index(), {name: values[0] for name, values in form.items()}
         if neuron := browse_search.named(fields):
             return Found(303, "", location=neuron_href(str(index.neuron(neuron).id)))
         content = browse.search_content(index, fields, self._live)
@@ -130,13 +143,13 @@ class Pages:
         from neuronagent.report.server_pages import layers_page
         from neuronagent.service.reporting.browse import layers_content
 
-        return Found(200, layers_page(layers_content(self._source.view(), self._live)))
+        return Found(200, layers_page(layers_content(self._index(), self._live)))
 
     def _layer(self, layer: int) -> Found:
         from neuronagent.report.server_pages import layer_page
         from neuronagent.service.reporting.browse import layer_content
 
-        return Found(200, layer_page(layer_content(self._source.view(), layer, self._live)))
+        return Found(200, layer_page(layer_content(self._index(), layer, self._live)))
 
     def _neuron(self, name: str, form: str) -> Found:
         from neuronagent.domain import Split
@@ -144,7 +157,7 @@ class Pages:
         from neuronagent.service.reporting.content import neuron_content
         from neuronagent.service.reporting.page_options import PageOptions
 
-        index = self._source.view()
+        index = self._index()
         neuron = str(index.neuron(name).id)
         if neuron != name:
             return Found(308, "", location=neuron_href(neuron) + form)
@@ -165,13 +178,13 @@ class Pages:
         from neuronagent.report.server_pages import live_page
         from neuronagent.service.reporting.browse_live import live_content
 
-        return Found(200, live_page(live_content(self._source.view(), {}, self._live)))
+        return Found(200, live_page(live_content(self._index(), {}, self._live)))
 
     def _asked(self, form: Fields) -> Found:
         from neuronagent.report.server_pages import live_page
         from neuronagent.service.reporting.browse_live import live_content, look_at
 
-        index, status = self._source.view(), 200
+        index, status = self._index(), 200
         content = live_content(index, form, self._live)
         try:
             content["found"] = look_at(index, self._asks, form)
@@ -190,6 +203,14 @@ def _fields(encoded: bytes) -> Fields:
         return parse_qs(encoded.decode("ascii", "replace"), max_num_fields=MAX_FIELDS)
     except ValueError:
         raise UsageError("that form has too many fields", remedy=f"allowed: {MAX_FIELDS}") from None
+
+
+def _without_folder(line: str, db: str) -> str:
+    """`line` with the index's name alone: where it lies on this machine is not for who reads its pages."""
+    path = Path(db)
+    for where in (db, str(path.expanduser())):
+        line = line.replace(where, path.name)
+    return line
 
 
 _STATUS: tuple[tuple[type[NeuronagentError], int], ...] = (

@@ -121,11 +121,20 @@ class ControlRow(TypedDict):
     lift_hi: float | None
 
 
+class OtherExplanation(TypedDict):
+    """A further explanation of a combination; fields as in `PageExplanation`."""
+
+    text: str
+    by: str
+    verdict: str
+    unsealed: bool
+
+
 class PageExplanation(TypedDict):
     """`label`: the text in a few words, as the card has it. `by`: who wrote it ("rule", "llm Qwen3-8B", "human Ada").
-    `verdict`: `explain.verdict.Verdict` or why there is none. `others`: further explanations of this combination (text,
-    by, verdict). `judged_also`: a sentence for each judge asked beside the one whose scores are shown, with its
-    verdict."""
+    `verdict`: `explain.verdict.Verdict` or why there is none. `others`: further explanations of this combination.
+    `unsealed`: its writer may have seen test items. `judged_also`: a sentence for each judge asked beside the one whose
+    scores are shown, with its verdict."""
 
     text: str
     label: str
@@ -135,7 +144,7 @@ class PageExplanation(TypedDict):
     verdict: str
     scores: list[ScoreRow]
     controls: list[ControlRow]
-    others: list[dict[str, str]]
+    others: list[OtherExplanation]
     unsealed: bool
     judged_also: NotRequired[list[str]]
 

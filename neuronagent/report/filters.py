@@ -9,6 +9,12 @@ from typing import Any
 from neuronagent import wording
 from neuronagent.report import visible
 
+_GOOD, _BAD, _NONE = (
+    {"supported"},
+    {"not supported", "scoring failed", "judge unfit"},
+    {"not enough examples", "not scored", "not judged"},
+)
+
 
 def count(value: int | None) -> str:
     """`35,856`."""
@@ -37,6 +43,11 @@ def interval(limits: tuple[float | None, float | None]) -> str:
     return wording.interval(*limits)
 
 
+def tone(verdict: str) -> str:
+    """How a verdict is coloured; its words always stand beside."""
+    return "good" if verdict in _GOOD else "bad" if verdict in _BAD else "soft" if verdict in _NONE else "doubt"
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "clip": clip,
     "combination": wording.combination,
@@ -48,6 +59,7 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "score": wording.score,
     "interval": interval,
     "lift": wording.lift,
+    "tone": tone,
     "short": wording.short,
     "said": visible.said,
     "token": visible.token,

@@ -24,6 +24,7 @@ from neuronagent.report.content import (
 )
 
 _TOKENS, _NEIGHBOURS, _BEFORE, _AFTER = 8, 3, 160, 40
+_UNSEALED = "; its writer may have seen test items"
 _HARMLESS = re.compile(r"[\w .,;:()%+−–“”/-]*")
 _COSINES = {"cos_gate_in": "cos(gate, in)", "cos_gate_out": "cos(gate, out)", "cos_in_out": "cos(in, out)"}
 
@@ -159,7 +160,8 @@ def _example(example: PageExample) -> str:
     where = [example["split"] or "no split"]
     # Not "@118": somebody has that name.
     where += [] if example["position"] is None else [f"position {example['position']}"]
-    where += [f"and {example['copies']} near copies"] if example["copies"] else []
+    copies = example["copies"]
+    where += [f"and {copies} near {'copy' if copies == 1 else 'copies'}"] if copies else []
     return f"- {parts.number(example['value'])} {_quoted(example)} ({', '.join(where)})"
 
 
@@ -179,7 +181,7 @@ def _quoted(example: PageExample) -> str:
 
 def _explanation(said: PageExplanation) -> Iterator[str]:
     unfit = " (the judge failed its check)" if said["judge_fit"] is False else ""
-    unsealed = "; its writer may have seen test items" if said["unsealed"] else ""
+    unsealed = _UNSEALED if said["unsealed"] else ""
     yield f"Explanation ({parts.code(said['by'], 60)}{unsealed}), verdict **{said['verdict']}**{unfit}:"
     yield from ("", parts.code(said["text"], 1_500))
     if said["scores"]:
@@ -193,7 +195,8 @@ def _explanation(said: PageExplanation) -> Iterator[str]:
     for line in said.get("judged_also", []):
         yield from ("", parts.code(line, 300))
     for other in said["others"]:
-        yield from ("", f"Also ({parts.code(other['by'], 60)}, {other['verdict']}): {parts.code(other['text'], 300)}")
+        by = parts.code(other["by"], 60) + (_UNSEALED if other["unsealed"] else "")
+        yield from ("", f"Also ({by}, {other['verdict']}): {parts.code(other['text'], 300)}")
 
 
 def _score(row: ScoreRow) -> str:

@@ -6,10 +6,13 @@ combinations stand side by side; every score has its interval, its items and its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
+from neuronagent import wording
 from neuronagent.report import example
 from neuronagent.report.citation import cite
 from neuronagent.report.content import NeuronContent, PageCombination, ScoreRow
@@ -17,15 +20,9 @@ from neuronagent.report.environment import asset, policy, render
 from neuronagent.report.histogram import histogram
 from neuronagent.report.plane import plane
 
-_GOOD, _BAD, _NONE = (
-    {"supported"},
-    {"not supported", "scoring failed", "judge unfit"},
-    {"not enough examples", "not scored", "not judged"},
-)
 SMALL_MASS = 0.01
 """Below this share of the output mass a combination is called small, as on the card."""
 _NEIGHBOURS_SHOWN, _SCORES_SHOWN = 8, 4
-PAIRS = {"cos_gate_in": "gate · in", "cos_gate_out": "gate · out", "cos_in_out": "in · out"}
 NEIGHBOURS = {
     "similar_out": "write the same: out points the same way",
     "opposite_out": "write the opposite: out points the other way",
@@ -68,20 +65,15 @@ def neuron_page(content: NeuronContent, links: Links) -> str:
         columns=columns,
         headline=next((_asked(column["first"]) for column in columns if column["first"]), None),
         asked=_asked,
-        pairs=PAIRS,
+        noted=_noted,
+        pairs=wording.PAIRS,
         neighbours=_neighbours(content),
         confusion=_confusion(content["told_apart"]),
         cite=cite(f"Neuron {content['neuron']}", content["provenance"]),
-        tone=tone,
         on_page=sum(len(own["examples"]) for own in combinations),
         small=SMALL_MASS,
         shown_scores=_SCORES_SHOWN,
     )
-
-
-def tone(verdict: str) -> str:
-    """How a verdict is coloured; its words always stand beside."""
-    return "good" if verdict in _GOOD else "bad" if verdict in _BAD else "soft" if verdict in _NONE else "doubt"
 
 
 def _column(place: int, own: PageCombination, examples: list[example.Drawn]) -> dict[str, Any]:
@@ -99,6 +91,15 @@ def _column(place: int, own: PageCombination, examples: list[example.Drawn]) -> 
 def _asked(row: ScoreRow) -> str:
     """What a score is, in few words: its kind, and what is asked."""
     return row["name"] if row["metric"] in row["name"] else f"{row['metric']} {row['name']}"
+
+
+def _noted(rows: Sequence[ScoreRow]) -> Iterator[tuple[ScoreRow, str]]:
+    """Rows, each with what to say below it: once below the last of several that it is true of, and of how many."""
+    for note, found in groupby(rows, key=itemgetter("note")):
+        *others, last = found
+        yield from ((row, "") for row in others)
+        of = {0: "", 1: "both: "}.get(len(others), f"all {len(others) + 1}: ")
+        yield last, of + note if note else ""
 
 
 def _neighbours(content: NeuronContent) -> list[tuple[str, list[Any]]]:

@@ -13,12 +13,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from neuronagent import wording
 from neuronagent.report import visible
 from neuronagent.report.citation import cite
 from neuronagent.report.content import ControlRow, NeuronContent, PageCombination, PageExample
 from neuronagent.report.environment import render
 from neuronagent.report.filters import digits
-from neuronagent.report.neuron_page import PAIRS, tone
 from neuronagent.report.plane import plane
 
 _DOTS = 400
@@ -36,8 +36,7 @@ def notebook(content: NeuronContent) -> str:
     return render(
         "notebook.html",
         content=content,
-        pairs=PAIRS,
-        tone=tone,
+        pairs=wording.PAIRS,
         cite=cite(f"Neuron {content['neuron']}", content["provenance"]),
         plane=plane(content, _DOTS),
         columns=[_column(own) for own in content["combinations"]],

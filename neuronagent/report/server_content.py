@@ -35,11 +35,13 @@ class Choice(TypedDict):
 
 class Said(TypedDict):
     """The explanation of the combination with the largest share of the output among those that have one; `more`:
-    further combinations that are explained. `verdict`, `auroc`: as in the overview of a report (`SiteUnit`)."""
+    further combinations that are explained. `verdict`, `auroc`, `unsealed`: as in the overview of a report
+    (`SiteUnit`)."""
 
     combination: str
     text: str
     verdict: str | None
+    unsealed: bool
     auroc: float | None
     lo: float | None
     hi: float | None

@@ -10,14 +10,14 @@ from markupsafe import Markup
 
 from neuronagent.report import example
 from neuronagent.report.environment import asset, policy, render
-from neuronagent.report.neuron_page import tone
 from neuronagent.report.server_content import LayerContent, LayersContent, LiveContent, SearchContent
+from neuronagent.wording import PAIRS
 
 
 def search_page(content: SearchContent) -> str:
     """What the index is of, a form, and the neurons that it found."""
     return render(
-        "server_search.html", policy=policy(connect=True), frame=content["frame"], here="search", c=content, tone=tone
+        "server_search.html", policy=policy(connect=True), frame=content["frame"], here="search", c=content, pairs=PAIRS
     )
 
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from neuronagent.domain import COMBINATIONS, IO_CLASS_NAMES, IO_CLASSES, ROLES
+from neuronagent.report.citation import cite
 from neuronagent.report.environment import asset, policy, render
 from neuronagent.report.histogram import lift_distribution
-from neuronagent.report.neuron_page import tone
 from neuronagent.report.site_content import SiteContent, SiteSummary
 from neuronagent.report.site_data import embedded, site_data
 
@@ -54,10 +54,10 @@ def site_page(content: SiteContent) -> str:
         lift=None if summary["lift"] is None else lift_distribution(summary["lift"]),
         not_told_apart=_pairs(summary["not_told_apart"]),
         pages={row["neuron"]: row["page"] for row in rows},
-        tone=tone,
         judges_unfit=sorted({u["judge"] for r in rows for u in r["units"] if u["judge"] and u["judge_fit"] is False}),
         has_scores=any(unit["auroc"] is not None for row in rows for unit in row["units"]),
         others=_others(content),
+        cite=cite(f"{summary['neurons']:,} neuron{'s' if summary['neurons'] != 1 else ''}", content["provenance"]),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, exists, func, select
+from sqlalchemy import ColumnElement, Connection, exists, false, func, select
 
 from neuronagent.domain import (
     COMBINATIONS,
@@ -216,6 +216,9 @@ def _conditions(connection: Connection, query: SearchQuery) -> list[ColumnElemen
         explanation = schema.explanation.c
         mine = (explanation.layer == _neuron.layer, explanation.neuron == _neuron.neuron)
         contains = explanation.text.icontains(query.explanation, autoescape=True)
+        # SQLite ends a pattern at a NUL, PostgreSQL refuses it, and no stored text has one.
+        if "\0" in query.explanation:
+            contains = false()
         conditions.append(exists().where(*mine, explanation.superseded_by.is_(None), contains))
     return conditions
 

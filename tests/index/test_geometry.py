@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neuronagent.domain import COSINES
+from neuronagent.domain import COSINES, chance
 from neuronagent.index.geometry import baselines, cosines_and_norms, gaussian_quantiles, signs
 from tests.index.cores import cores
 
@@ -142,6 +142,26 @@ def test_a_small_layer_pools_all_pairs_of_different_neurons() -> None:
         pooled = [float(units[a][i] @ units[b][j]) for i in range(6) for j in range(6) if i != j]
         np.testing.assert_allclose(found[name].mismatched, np.quantile(pooled, (0.025, 0.975)), atol=1e-6)
         assert found[name].mismatched_absolute == pytest.approx(np.quantile(np.abs(pooled), 0.95))
+
+
+def test_vectors_of_zeros_have_no_mismatched_pairs_and_leave_the_others_their_numbers() -> None:
+    weights = layer(7, 9, 5)
+    weights[0][2] = 0
+    weights[2][8] = 0
+    lengths = [np.linalg.norm(w.double().numpy(), axis=1) for w in weights]
+    found = baselines(*weights)
+    for name, (a, b) in zip(COSINES, PAIRS, strict=True):
+        pairs = [(i, j) for i in range(9) for j in range(9) if i != j and lengths[a][i] and lengths[b][j]]
+        pooled = [float(weights[a][i] @ weights[b][j]) / lengths[a][i] / lengths[b][j] for i, j in pairs]
+        np.testing.assert_allclose(found[name].mismatched, np.quantile(pooled, (0.025, 0.975)), atol=1e-6)
+        assert found[name].mismatched_absolute == pytest.approx(np.quantile(np.abs(pooled), 0.95), abs=1e-6)
+
+
+@pytest.mark.parametrize("weights", [layer(7, 1, 5), layer(7, 4, 5, scale=0)], ids=["one neuron", "zeros"])
+def test_a_layer_without_mismatched_pairs_is_compared_with_gaussian_vectors(weights: list[torch.Tensor]) -> None:
+    for name, baseline in baselines(*weights).items():
+        assert math.isnan(baseline.mismatched_absolute)
+        assert chance(name, baseline) == gaussian_quantiles(5)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -358,9 +358,17 @@ def test_an_index_that_is_gone_or_replaced_is_said_on_the_page(tmp_path: Path) -
         assert (answer.status, answer.headers["content-type"]) == (503, "text/html; charset=utf-8")
         assert "own.db was replaced by another index" in said(answer)
         file.unlink()
-        answer = running.page("/")
-        assert answer.status in (404, 503)
-        assert "own.db" in said(answer)
+        for spoil, line in (
+            (lambda: None, "the index own.db is not there any more"),
+            (lambda: file.write_bytes(b"garbage"), "own.db is no SQLite file"),
+            (lambda: (file.unlink(), file.mkdir()), "own.db is a folder"),
+        ):
+            spoil()
+            for path in ("/", "/neuron/0.1.json", "/live"):
+                answer = running.page(path)
+                assert answer.status == 503
+                assert line in said(answer)
+                assert str(tmp_path) not in answer.text
 
 
 def test_a_text_shows_the_strongest_neurons_of_the_token_that_was_chosen(lively: Served) -> None:
@@ -395,6 +403,7 @@ def test_neurons_are_followed_along_the_text_whether_named_or_ticked(lively: Ser
         ({"text": "Anna", "position": "x"}, 400, "'x' is no position"),
         ({"text": "Anna", "layers": "0-99"}, 400, "there is no layer"),
         ({"text": "Anna", "layers": "3-1"}, 400, "'3-1' are no layers"),
+        ({"text": "Anna", "layers": "0-9999," * 100 + "0"}, 400, "the layers are named in 701 characters"),
         ({"text": "Anna", "combination": "+++"}, 400, "'+++' is not a sign combination"),
         ({"text": "Anna", "follow": "99.1"}, 404, "neuron 99.1 is not in this index"),
         ({"text": "Anna", "follow": "<script>"}, 400, "'<script>' is not a neuron"),

@@ -305,8 +305,8 @@ def _explanation(verdict: str) -> PageExplanation:
         "by": "llm Qwen3-8B", "judge": "Qwen3-8B", "judge_fit": True, "verdict": verdict, "scores": scores,
         "controls": controls, "unsealed": False, "judged_also": ["Judged also by gemma-2-9b: supported."],
         "others": [
-            {"text": "on `.`", "by": "rule", "verdict": "not better than the token list"},
-            {"text": "ends of sentences", "by": "human Ada", "verdict": "not judged"},
+            {"text": "on `.`", "by": "rule", "verdict": "not better than the token list", "unsealed": False},
+            {"text": "ends of sentences", "by": "human Ada", "verdict": "not judged", "unsealed": True},
         ],
     }  # fmt: skip
 

@@ -63,6 +63,16 @@ def row(found: Rendered, *beginning: str) -> list[str]:
     return next(cells[len(beginning) :] for cells in found.rows if cells[: len(beginning)] == list(beginning))
 
 
+def test_one_near_copy_is_a_copy() -> None:
+    content = sample()
+    for own in content["combinations"]:
+        for each in own["examples"]:
+            each["copies"] = 1
+    text = markdown(content)
+    assert "and 1 near copy)" in text
+    assert "near copies" not in text
+
+
 def test_what_the_page_tells_is_told() -> None:
     text = markdown(sample())
     found = Rendered(text)
@@ -80,6 +90,7 @@ def test_what_the_page_tells_is_told() -> None:
         "verdict **trigger right, sign not distinguished**",
         "its writer may have seen test items",
         "Also (`rule`, not better than the token list): `` on `.` ``",
+        "Also (`human Ada`; its writer may have seen test items, not judged): `ends of sentences`",
         "+5.12 `…We are experiencing technical difficulties at the moment. Please⟦ try⟧ again later",
         "(test, position 118, and 2 near copies)",
         "87.50 % [71.00 % to 96.50 %] of a combination's windows go to it, on average over the combinations (chance "

@@ -14,7 +14,7 @@ import pytest
 from neuronagent import wording
 from neuronagent.domain import COMBINATIONS
 from neuronagent.report import example, filters, visible
-from neuronagent.report.content import NeuronContent, PageExample
+from neuronagent.report.content import NeuronContent, PageExample, ScoreRow
 from neuronagent.report.environment import asset
 from neuronagent.report.neuron_page import Links, neuron_page
 from tests.report import sample_content
@@ -68,7 +68,8 @@ def test_a_page_says_what_its_content_says() -> None:
         "14.7 %", "2,942,000", "68.2 %", "trigger right, sign not distinguished", "vs random .91 [.71–.98] 20:20",
         "over the strongest control: +.41 [+.21, +.48] (the text of gate− in+, .50)",
         "recall in the corpus .27 to .98 14:0", "precision in the corpus .0034 [.0011–.0089] 400:19,000",
-        "who may have seen the texts that scores are from",
+        "by human Ada, who may have seen the texts that scores are from",
+        "ends of sentences – human Ada, who may have seen the texts that scores are from, not judged",
         "where its peak tokens occur in other texts, it is never weak",
         "No explanation: fewer than 8 strong tokens", "None: no token of the corpus is in this combination",
         "2 near-duplicates left out", "87.5 % [71.0 % to 96.5 %] of a combination’s windows",
@@ -77,6 +78,22 @@ def test_a_page_says_what_its_content_says() -> None:
         "Judged also by gemma-2-9b: supported.", "promoted where post > 0: in gate+ in+ and gate− in−",
     ):  # fmt: skip
         assert words in said, words
+
+
+def test_what_is_to_say_of_several_scores_is_said_once_below_them() -> None:
+    content = sample()
+    explanation = next(own["explanation"] for own in content["combinations"] if own["explanation"])
+    plain: ScoreRow = {**explanation["scores"][0], "note": ""}
+    limits: ScoreRow = {**plain, "note": "bounds alone"}
+    last: ScoreRow = {**limits, "name": "last"}
+    explanation["scores"] = [plain, limits, last, plain]
+    said = outline(content).text
+    assert said.count("bounds alone") == said.count("both: bounds alone") == 1
+    assert said.index("both: bounds alone") > said.index("last")
+    explanation["scores"] = [plain, limits, plain, limits]
+    said = outline(content).text
+    assert said.count("bounds alone") == 2
+    assert "both:" not in said
 
 
 def test_a_command_is_copied_as_it_is_typed_and_a_token_shows_its_spaces() -> None:

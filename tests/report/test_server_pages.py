@@ -26,6 +26,7 @@ _SAID: Any = {
     "combination": "gate+_in-",
     "text": ATTACKS,
     "verdict": ATTACKS,
+    "unsealed": True,
     "auroc": None,
     "lo": None,
     "hi": None,

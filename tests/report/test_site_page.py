@@ -140,6 +140,14 @@ def test_of_neurons_none_of_which_is_explained_no_share_is_given() -> None:
     assert "Benjamini" not in text
 
 
+def test_of_weights_alone_nobody_is_sent_to_explain_what_cannot_be() -> None:
+    alone = content([row(0, 0, [unit(c) for c in range(4)])])
+    alone["provenance"]["corpus"] = None
+    text = " ".join(Parsed(site_page(alone)).text.split())
+    assert "this index holds weights alone" in text
+    assert "neuronagent explain" not in text
+
+
 def test_the_page_says_what_strong_tokens_were_told_from() -> None:
     computed = site_page(few())
     assert computed.count("from random tokens") == 2
@@ -148,6 +156,14 @@ def test_the_page_says_what_strong_tokens_were_told_from() -> None:
     published = site_page(content([row(31, 9634, lists)], imported=True))
     assert published.count("from weak tokens of the same texts") == 2
     assert "random" not in published.partition("<script")[0]
+
+
+def test_an_overview_can_be_cited_and_says_who_published_what_is_not_its_own() -> None:
+    found = few()
+    found["provenance"]["published"] = {"source": "https://example.org", "absent": ["in", "out"]}
+    text = " ".join(Parsed(site_page(found)).text.split())
+    assert "12 neurons of sample, 1,000 tokens of texts.jsonl, signs normalised, neuronagent 0.1" in text
+    assert "source: https://example.org; absent: in, out" in text
 
 
 @pytest.mark.parametrize(("share", "whole"), [(0.0, 0), (1e-7, 1), (0.5, 50_000), (1 - 1e-7, 99_999), (1.0, 100_000)])

@@ -269,6 +269,8 @@ def test_explanations_are_searched_for_literal_text_whatever_the_case(target: st
         assert found(reader, SearchQuery(explanation="100%")) == [NeuronId(0, 1)]
         assert found(reader, SearchQuery(explanation="a_")) == [NeuronId(1, 4)]
         assert found(reader, SearchQuery(explanation="a%b")) == []
+        assert found(reader, SearchQuery(explanation="\0")) == []
+        assert found(reader, SearchQuery(explanation="fires on\0x")) == []
 
 
 def test_superseded_explanations_are_not_searched(target: str, made: Made) -> None:

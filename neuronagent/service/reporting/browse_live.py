@@ -23,6 +23,8 @@ from neuronagent.wording import combination
 
 ROWS = 25
 MAX_FOLLOWED = 8
+LONGEST_LAYERS = 60
+"""Characters in which layers are named, so that no form counts up to millions of them."""
 NO_MODEL = "this server runs no model"
 Form = Mapping[str, Sequence[str]]
 
@@ -36,7 +38,7 @@ def live_content(index: Index, form: Form, live: str | None) -> LiveContent:
         text=_text(form),
         follow=", ".join(_followed(form))[:400],
         combinations=[Choice(value="", label="any combination", chosen=not chosen), *choices],
-        layers=_first(form, "layers")[:60],
+        layers=_first(form, "layers")[:LONGEST_LAYERS],
         error=None,
         found=None,
     )
@@ -149,6 +151,10 @@ def _layers(given: str) -> list[int] | None:
     """`3`, `0-3` or `1,5-7`; None for all."""
     if not given.strip():
         return None
+    if len(given) > LONGEST_LAYERS:
+        raise UsageError(
+            f"the layers are named in {len(given):,} characters", remedy=f"allowed: {LONGEST_LAYERS}, such as 1,5-7"
+        )
     found: list[int] = []
     for part in given.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,4})\s*(?:[-–]\s*([0-9]{1,4})\s*)?", part)

@@ -173,6 +173,7 @@ def _said(units: Sequence[SiteUnit], wanted: str) -> Said | None:
         combination=unit["combination"],
         text=_round(whole, wanted) if wanted in whole.casefold() and wanted not in short.casefold() else short,
         verdict=unit["verdict"],
+        unsealed=bool(unit["unsealed"]),
         auroc=unit["auroc"],
         lo=unit["auroc_lo"],
         hi=unit["auroc_hi"],

@@ -47,6 +47,7 @@ def page_explanation(own: View) -> PageExplanation | None:
                 "text": str(other["explanation"]["text"]),
                 "by": saying.writer(other["explanation"]),
                 "verdict": str(other["verdict"]),
+                "unsealed": bool(other["explanation"]["unsealed"]),
             }
             for other in own["others"]
         ],

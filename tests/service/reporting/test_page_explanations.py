@@ -97,13 +97,13 @@ def test_the_strongest_control_comes_first_and_says_which_it_is() -> None:
 
 
 def test_a_text_names_its_writer_its_judge_and_those_who_said_otherwise() -> None:
-    other = combination(explanation=said("on `x`", source="rule", model=None), verdict="supported")
+    other = combination(explanation=said("on `x`", source="rule", model=None, unsealed=True), verdict="supported")
     by = {JUDGE: "not supported", "rule": "supported", "older": "judge unfit"}
     own = combination(score("detection", "N0"), others=[other], by_judge=by, judge_fit=False, verdict="not supported")
     found = page_explanation(own)
     assert found is not None
     assert (found["by"], found["judge"], found["judge_fit"]) == ("llm some/writer", JUDGE, False)
-    assert found["others"] == [{"text": "on `x`", "by": "rule", "verdict": "supported"}]
+    assert found["others"] == [{"text": "on `x`", "by": "rule", "verdict": "supported", "unsealed": True}]
     assert found.get("judged_also") == [
         "By its own predictor: supported.",
         "Judged also by older, which FAILED its check: judge unfit.",
