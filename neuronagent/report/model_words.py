@@ -4,6 +4,7 @@ who cannot see it."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 
 from neuronagent import wording
 from neuronagent.domain import IO_CLASS_NAMES
@@ -155,16 +156,17 @@ def _roles(content: ModelContent) -> str:
     ]
     shares = [f"{n:,} {name}" for name, n in with_role.items()]
     said = f"Roles among {total:,} neurons: {_listed(shares) if shares else 'none'}."
-    more = sorted((found for found in cells if found[3] >= _SURPRISING), key=lambda found: -found[3])[:3]
-    less = sorted((found for found in cells if found[3] <= -_SURPRISING), key=lambda found: found[3])[:2]
+    surprising = NormalDist().inv_cdf(1 - _LEVEL / 2 / max(1, len(cells)))  # Bonferroni: some of many cells always are
+    more = sorted((found for found in cells if found[3] >= surprising), key=lambda found: -found[3])[:3]
+    less = sorted((found for found in cells if found[3] <= -surprising), key=lambda found: found[3])[:2]
     if more:
         said += f" More than expected: {_listed([_cell(*own[:3]) for own in more])}."
     if less:
         said += f" Fewer: {_listed([_cell(*own[:3]) for own in less])}."
-    return said
+    return f"{said} Named at p < {_LEVEL:g}, corrected for {len(cells)} cells." if more or less else said
 
 
-_SURPRISING, _NARROW = 3.0, 0.04
+_LEVEL, _NARROW = 0.05, 0.04
 
 
 def _cell(io_class: str, role: str, cell: RoleCell) -> str:
