@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from neuronagent.cli.criteria import parse_classes, parse_layers
 from neuronagent.domain import NeuronId, Role
@@ -16,6 +18,23 @@ if TYPE_CHECKING:
 
 FEW = 8
 """So many neurons have a card each; more are a batch, which ends with one table."""
+
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="NEURON…", help="Neurons such as 31.9634, or @FILE with one per line.")
+]
+IoClasses = Annotated[
+    list[str] | None,
+    typer.Option("--io-class", metavar="CLASS", help="Instead of names: a batch of all neurons of this IO class."),
+]
+Layers = Annotated[
+    str | None, typer.Option("--layer", "--layers", metavar="LAYERS", help="… of these layers: 3, 0-5 or 0,2,7-9.")
+]
+Roles = Annotated[
+    list[str] | None, typer.Option("--role", metavar="ROLE", help="… of this functional role; see `search --help`.")
+]
+LimitNeurons = Annotated[
+    int | None, typer.Option("--limit-neurons", min=1, metavar="N", help="… and of those only the first N.")
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import typer
 
 from neuronagent.cli import llm_options as asked
 from neuronagent.cli.batch_table import JUDGED, RULE, batch_view, failures, print_batch, spent
-from neuronagent.cli.choosing import FEW, Selection, read_neurons
+from neuronagent.cli.choosing import FEW, IoClasses, Layers, LimitNeurons, Names, Roles, Selection, read_neurons
 from neuronagent.cli.llm_preview import agreed, lines, show_preview
 from neuronagent.cli.options import Db, Json
 from neuronagent.cli.output import page, print_json, say
@@ -28,23 +28,12 @@ NAME = "explain"
 
 
 def command(
-    neurons: Annotated[
-        list[str] | None, typer.Argument(metavar="NEURON…", help="Neurons such as 31.9634, or @FILE with one per line.")
-    ] = None,
+    neurons: Names = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Examples per combination on the card.")] = 2,
-    io_class: Annotated[
-        list[str] | None,
-        typer.Option("--io-class", metavar="CLASS", help="Instead of names: a batch of all neurons of this IO class."),
-    ] = None,
-    layers: Annotated[
-        str | None, typer.Option("--layer", "--layers", metavar="LAYERS", help="… of these layers: 3, 0-5 or 0,2,7-9.")
-    ] = None,
-    role: Annotated[
-        list[str] | None, typer.Option("--role", metavar="ROLE", help="… of this functional role; see `search --help`.")
-    ] = None,
-    limit_neurons: Annotated[
-        int | None, typer.Option("--limit-neurons", min=1, metavar="N", help="… and of those only the first N.")
-    ] = None,
+    io_class: IoClasses = None,
+    layers: Layers = None,
+    role: Roles = None,
+    limit_neurons: LimitNeurons = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes of a batch (default: one per core).")
     ] = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neuronagent.cli.choosing import FEW, Selection, read_neurons
+from neuronagent.cli.choosing import FEW, IoClasses, Layers, LimitNeurons, Names, Roles, Selection, read_neurons
 from neuronagent.cli.live_options import Device
 from neuronagent.cli.options import Db
 from neuronagent.cli.output import page, print_json, say
@@ -26,22 +26,11 @@ _NAMED = 5
 
 
 def command(
-    neurons: Annotated[
-        list[str] | None, typer.Argument(metavar="NEURON…", help="Neurons such as 31.9634, or @FILE with one per line.")
-    ] = None,
-    io_class: Annotated[
-        list[str] | None,
-        typer.Option("--io-class", metavar="CLASS", help="Instead of names: a batch of all neurons of this IO class."),
-    ] = None,
-    layers: Annotated[
-        str | None, typer.Option("--layer", "--layers", metavar="LAYERS", help="… of these layers: 3, 0-5 or 0,2,7-9.")
-    ] = None,
-    role: Annotated[
-        list[str] | None, typer.Option("--role", metavar="ROLE", help="… of this functional role; see `search --help`.")
-    ] = None,
-    limit_neurons: Annotated[
-        int | None, typer.Option("--limit-neurons", min=1, metavar="N", help="… and of those only the first N.")
-    ] = None,
+    neurons: Names = None,
+    io_class: IoClasses = None,
+    layers: Layers = None,
+    role: Roles = None,
+    limit_neurons: LimitNeurons = None,
     model_map: Annotated[
         bool, typer.Option("--model", help="The map of the whole model, alone or beside neurons' pages.")
     ] = False,

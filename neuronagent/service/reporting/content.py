@@ -222,7 +222,7 @@ def _values(index: Index, neuron: NeuronId, examples: Sequence[PageExample], opt
     complete = sum(None not in example["values"] for example in examples)
     missing = complete < len(examples)
     at_hand = not missing or model_at_hand(index.info) is not None
-    dtype = _dtype(index.info)
+    dtype = provenance(index.info)["dtype"]
     note = None
     if not at_hand:
         note = "the model that was indexed is not where it was: name its folder"
@@ -260,12 +260,6 @@ def _nearest(entries: Sequence[VocabularyEntry]) -> list[Token]:
 
 def _neighbours(view: View) -> dict[str, list[NeighbourRow]] | None:
     return {name: listed for name, listed in view.items() if name != "available"} if view["available"] else None
-
-
-def _dtype(info: Mapping[str, Any]) -> str | None:
-    """The precision of the recording; None where nothing was recorded and the weights' is not said."""
-    identity = info.get("identity") or {}
-    return identity.get("dtype") or info["model"].get("dtype")
 
 
 def revision(reader: IndexReader, neuron: NeuronId) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from neuronagent.errors import IndexMismatchError, Interrupted, ModelError, NotF
 from neuronagent.service.build import BuildOptions, build_index
 from neuronagent.service.check import check_index
 from neuronagent.service.lookup import Index
-from neuronagent.service.progress import Silent
 from neuronagent.service.reporting.example_values import Valued, ensure_values, values_possible
 from neuronagent.service.reporting.page_options import PageOptions
 from neuronagent.service.reporting.passages import TokenValues, shown_examples, values_of
@@ -29,6 +27,7 @@ from neuronagent.store.reader import IndexReader
 from tests import planted
 from tests.known_index import known, world
 from tests.service.damages import Damage, array, sql
+from tests.service.test_tracing import StopsAfter
 from tests.service.worlds import random_world
 
 NEURONS = [NeuronId(0, index) for index in range(5)] + [NeuronId(1, 2), NeuronId(1, 12)]
@@ -165,18 +164,6 @@ def test_each_neuron_gets_the_same_values_whoever_is_run_with_it(valued: Path, d
         assert np.array(list(alone.values())) == pytest.approx(np.array(list(among.values())), rel=1e-4, abs=1e-5)
     with IndexReader.open(db) as reader:
         assert reader.traced() == NEURONS[3:5]
-
-
-class StopsAfter(Silent):
-    """Sends Ctrl-C once `neurons` are done."""
-
-    def __init__(self, neurons: int) -> None:
-        self.neurons = neurons
-
-    def advance(self, done: int) -> None:
-        if done >= self.neurons:
-            self.neurons = 1 << 30
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.slow
