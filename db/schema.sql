@@ -178,6 +178,16 @@ CREATE INDEX ix_neuron_role ON neuron (role);
 
 CREATE INDEX ix_neuron_skew ON neuron (skew);
 
+CREATE TABLE prediction_fit (
+    id INTEGER NOT NULL,
+    name VARCHAR(64) NOT NULL,
+    info TEXT NOT NULL,
+    created VARCHAR(32) NOT NULL,
+    PRIMARY KEY (id)
+);
+
+CREATE UNIQUE INDEX ix_prediction_fit_name ON prediction_fit (name);
+
 CREATE TABLE projection (
     layer INTEGER NOT NULL,
     neuron INTEGER NOT NULL,
@@ -251,6 +261,27 @@ CREATE TABLE traced_tokens (
     sets TEXT NOT NULL,
     plan_version TEXT NOT NULL,
     PRIMARY KEY (layer, neuron)
+);
+
+CREATE TABLE prediction_result (
+    fit_id INTEGER NOT NULL,
+    kind VARCHAR(32) NOT NULL,
+    "key" VARCHAR(255) NOT NULL,
+    value TEXT NOT NULL,
+    created VARCHAR(32) NOT NULL,
+    PRIMARY KEY (fit_id, kind, "key"),
+    CONSTRAINT fk_prediction_result_fit_id FOREIGN KEY(fit_id) REFERENCES prediction_fit (id)
+);
+
+CREATE TABLE prediction_score (
+    fit_id INTEGER NOT NULL,
+    text VARCHAR(255) NOT NULL,
+    layer INTEGER NOT NULL,
+    predictor VARCHAR(32) NOT NULL,
+    "values" BLOB NOT NULL,
+    about TEXT NOT NULL,
+    PRIMARY KEY (fit_id, text, layer, predictor),
+    CONSTRAINT fk_prediction_score_fit_id FOREIGN KEY(fit_id) REFERENCES prediction_fit (id)
 );
 
 CREATE TABLE score (

@@ -29,6 +29,7 @@ from neuronagent.domain import (
     token_text,
 )
 from neuronagent.errors import NotFoundError
+from neuronagent.predictability.scores import OWN_TEST, PredictedNeuron, PredictorScores, StoredFit
 from neuronagent.published import Trace
 from neuronagent.store import records, schema
 from neuronagent.store.engine import engine_name, open_reader
@@ -54,6 +55,13 @@ from neuronagent.store.overview import (
 )
 from neuronagent.store.packing import unpack_array
 from neuronagent.store.post_sums import find_post_sums
+from neuronagent.store.predictions import (
+    find_fits,
+    find_layer_scores,
+    find_neuron_scores,
+    find_results,
+    find_scored,
+)
 from neuronagent.store.published import PublishedReader
 from neuronagent.store.revisions import State, find_states
 from neuronagent.store.search import SearchPage, SearchQuery, search
@@ -364,6 +372,31 @@ class IndexReader:
         """What the agent supposed of a neuron, oldest first, with what came of it."""
         with self._connect() as connection:
             return find_hypotheses(connection, neuron)
+
+    def fits(self) -> list[StoredFit]:
+        """The fits of neuron predictability, oldest first."""
+        with self._connect() as connection:
+            return find_fits(connection)
+
+    def scored(self, fit_id: int) -> dict[tuple[str, int, str], dict[str, Any]]:
+        """What of a fit is scored, by (text, layer, predictor), with its numbers of tokens and documents."""
+        with self._connect() as connection:
+            return find_scored(connection, fit_id)
+
+    def layer_predictions(self, fit_id: int, layer: int, text: str = OWN_TEST) -> dict[str, PredictorScores]:
+        """How well each predictor of a fit foretells the neurons of a layer on `text`."""
+        with self._connect() as connection:
+            return find_layer_scores(connection, fit_id, layer, text)
+
+    def neuron_predictions(self, fit_id: int, neuron: NeuronId, text: str = OWN_TEST) -> dict[str, PredictedNeuron]:
+        """The same of one neuron."""
+        with self._connect() as connection:
+            return find_neuron_scores(connection, fit_id, neuron.layer, neuron.index, text)
+
+    def prediction_results(self, fit_id: int, kind: str) -> dict[str, dict[str, Any]]:
+        """The results of one analysis with a fit, by key, oldest first."""
+        with self._connect() as connection:
+            return find_results(connection, fit_id, kind)
 
     def states(self, neurons: Iterable[NeuronId]) -> dict[NeuronId, list[State]]:
         """What can change about each of `neurons` while the index stays the same, to be compared: `revisions.py`."""

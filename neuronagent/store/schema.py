@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 """The newest Alembic revision; `db/migrations/versions` ends with it, and `alembic_version` of an index holds it."""
 
 COMBINATION_SUFFIXES = ("pp", "pm", "mp", "mm")
@@ -349,8 +349,51 @@ hypothesis = Table(
     Index(None, "run", "round", "place", unique=True),
 )
 
-KEPT_TABLES = (explanation, score, score_control, llm_item, judge_check, hypothesis)
-"""What people and servers worked for: building an index again must not lose these rows."""
+# Maps from layer to layer (their files lie beside the index), what they foretell, and what was found with them.
+prediction_fit = Table(
+    "prediction_fit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("info", Text, nullable=False),  # JSON, service.predict.fits.FitInfo
+    Column("created", String(32), nullable=False),
+    Index(None, "name", unique=True),
+)
+
+# A row per predictor of a layer, for all its neurons at once: a 7B model has 256 pairs of 11,008 neurons.
+prediction_score = Table(
+    "prediction_score",
+    metadata,
+    Column("fit_id", Integer, ForeignKey("prediction_fit.id"), primary_key=True, autoincrement=False),
+    Column("text", String(255), primary_key=True),  # predictability.OWN_TEST, or the source
+    Column("layer", Integer, primary_key=True, autoincrement=False),
+    Column("predictor", String(32), primary_key=True),
+    Column("values", LargeBinary, nullable=False),  # float32 [N, len(predictability.COLUMNS)]
+    Column("about", Text, nullable=False),  # JSON: tokens, documents
+)
+
+prediction_result = Table(
+    "prediction_result",
+    metadata,
+    Column("fit_id", Integer, ForeignKey("prediction_fit.id"), primary_key=True, autoincrement=False),
+    Column("kind", String(32), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("value", Text, nullable=False),  # JSON
+    Column("created", String(32), nullable=False),
+)
+
+KEPT_TABLES = (
+    explanation,
+    score,
+    score_control,
+    llm_item,
+    judge_check,
+    hypothesis,
+    prediction_fit,
+    prediction_score,
+    prediction_result,
+)
+"""What people, servers and long computations worked for: building an index again must not lose these rows."""
 
 
 def schema_sql() -> str:

@@ -25,7 +25,7 @@ SECOND = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0004", "0003"
+revision, down_revision = "0005", "0004"
 
 def upgrade():
     with op.batch_alter_table("document") as batch:
@@ -80,15 +80,15 @@ def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program that is one schema ahead; returns its migration."""
     folder = tmp_path / "100% db"
     shutil.copytree(resources.folder("db"), folder)
-    script = folder / "migrations" / "versions" / "0004_second.py"
+    script = folder / "migrations" / "versions" / "0005_second.py"
     script.write_text(SECOND.replace("FAIL", ""))
 
     def ahead(_name: str) -> Path:
         return folder
 
     monkeypatch.setattr(resources, "folder", ahead)
-    monkeypatch.setattr(schema, "SCHEMA_REVISION", "0004")
-    monkeypatch.setattr(engines, "SCHEMA_REVISION", "0004")
+    monkeypatch.setattr(schema, "SCHEMA_REVISION", "0005")
+    monkeypatch.setattr(engines, "SCHEMA_REVISION", "0005")
     return script
 
 
@@ -110,11 +110,11 @@ def test_an_upgrade_keeps_the_contents_and_a_copy_of_the_file(target: str, made:
         assert copy is None
     else:
         assert copy is not None
-        assert copy == Path(f"{target}.schema-0003")
+        assert copy == Path(f"{target}.schema-0004")
         with closing(sqlite3.connect(copy)) as connection:
-            assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0003",)
+            assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0004",)
         with closing(sqlite3.connect(target)) as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == (4,)
+            assert connection.execute("PRAGMA user_version").fetchone() == (5,)
     assert upgrade(target) is None
 
 
@@ -124,7 +124,7 @@ def test_a_failed_upgrade_changes_nothing(old: str, next_version: Path) -> None:
         upgrade(old)
     engine = engines.open_unchecked(old)
     with engine.connect() as connection:
-        assert engines.revision(connection) == "0003"
+        assert engines.revision(connection) == "0004"
         columns = connection.exec_driver_sql("SELECT * FROM document").keys()
         assert list(columns) == ["id", "name", "split"]
     engine.dispose()

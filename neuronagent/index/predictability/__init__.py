@@ -1,0 +1,1 @@
+"""Neuron predictability: maps between the activations of layers, and what they are worth."""

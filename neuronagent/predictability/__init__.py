@@ -1,0 +1,1 @@
+"""The words and numbers of neuron predictability, without torch: what is stored, shown and drawn."""

@@ -1,0 +1,192 @@
+"""A fit: the maps that one `predict fit` made, in a folder beside the index, and what they were made from.
+
+    INDEX.maps/NAME/fit.json          `FitInfo`, written last: its existence means "complete"
+    INDEX.maps/NAME/SOURCE-TARGET.safetensors    one map each (`index.predictability.maps`)
+
+The index knows a fit by its name (`store.predictions`) and keeps its scores and results; the maps themselves are large
+(d_mlp² floats each) and stay files. A map says which models it belongs to, and is used with no others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Required
+
+from typing_extensions import TypedDict
+
+from neuronagent.domain import clip
+from neuronagent.errors import IndexMismatchError, NotFoundError, UsageError
+from neuronagent.predictability.scores import Pair
+from neuronagent.store.engine import is_url
+
+if TYPE_CHECKING:
+    import torch
+
+    from neuronagent.index.predictability.maps import NeuronMap
+
+DEFAULT_NAME = "default"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class ModelFacts(TypedDict):
+    """Which model: `service.indexed_model.check_same` compares both hashes."""
+
+    name: str
+    weights_hash: str
+    config_hash: str
+    layers: int
+
+
+class TextFacts(TypedDict):
+    """What was read. `tokens` and `documents` by split, of tokens that count (`TokenTexts.tokens`)."""
+
+    source: str
+    own: bool
+    fingerprint: str
+    max_tokens: int
+    first: int
+    tokens: dict[str, int]
+    documents: dict[str, int]
+
+
+class PairFacts(TypedDict, total=False):
+    """How one map came about. `ridge`: λ as a share of the mean of the diagonal of the source's Gram matrix (None:
+    Adagrad); `select_mse` and `mean_mse`: mean squared error over all neurons on `select`, of the map and of the mean;
+    `rank_kept`: share of the predicted variance that a low-rank map keeps (None: full rank). `curve`: mean squared
+    error of Adagrad at each of its steps, before the step."""
+
+    ridge: float | None
+    select_mse: Required[float]
+    mean_mse: Required[float]
+    rank_kept: float | None
+    curve: list[float]
+
+
+class FitInfo(TypedDict):
+    """All that a fit depends on, and how it went. `spec`: what was asked for (`adjacent`, …); `pairs`: `[i, j]` each;
+    `context`: the window w, None for whole texts; `source_model`: where sources are layers of another model.
+    `by_pair`: by `"i:j"`. `identity`: hash of all that the maps depend on."""
+
+    schema_version: int
+    name: str
+    identity: str
+    kind: str
+    spec: str
+    pairs: list[tuple[int, int]]
+    intercept: bool
+    rank: int | None
+    context: int | None
+    model: ModelFacts
+    source_model: ModelFacts | None
+    text: TextFacts
+    dtype: str
+    device: str
+    batch_tokens: int
+    by_pair: dict[str, PairFacts]
+    warnings: list[str]
+    seconds: dict[str, float]
+    versions: dict[str, str]
+    created: str
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A complete fit on the disk."""
+
+    folder: Path
+    info: FitInfo
+
+    @property
+    def name(self) -> str:
+        return self.info["name"]
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        return tuple(Pair(*pair) for pair in self.info["pairs"])
+
+    def sources(self, target: int) -> list[int]:
+        """The layers from which `target` is foretold, ascending."""
+        return [pair.source for pair in self.pairs if pair.target == target]
+
+    def nearest(self, target: int) -> int | None:
+        """The source that is nearest below `target`: the layer before it where there is a map; None without one."""
+        below = [source for source in self.sources(target) if source < target]
+        return max(below, default=None)
+
+    def map(self, pair: Pair, device: torch.device | str = "cpu") -> NeuronMap:
+        """One of its maps.
+
+        Raises:
+            NotFoundError: the fit has no map of this pair.
+            IndexMismatchError: the file belongs to another fit.
+            StorageError: the file is missing or damaged.
+        """
+        from neuronagent.index.predictability.maps import load_map
+
+        if pair not in self.pairs:
+            there = ", ".join(map(str, self.pairs[:12])) + (", …" if len(self.pairs) > 12 else "")
+            raise NotFoundError(f"the fit {self.name} has no map {pair}", remedy=f"it has {there}")
+        found, about = load_map(map_path(self.folder, pair), device)
+        if about.get("identity") != self.info["identity"] or about.get("pair") != [*pair]:
+            raise IndexMismatchError(
+                f"{map_path(self.folder, pair)} is no map of the fit {self.name}", remedy="fit it again"
+            )
+        return found
+
+
+def fits_folder(db: str) -> Path:
+    """Where the fits of an index are: beside it; for a database server in the current folder."""
+    base = Path(f"neuronagent-{hashlib.sha256(db.encode()).hexdigest()[:8]}") if is_url(db) else Path(db)
+    return base.expanduser().absolute().with_name(base.name + ".maps")
+
+
+def fit_folder(db: str, name: str) -> Path:
+    """The folder of the fit `name`.
+
+    Raises:
+        UsageError: no name for a folder.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{clip(name)!r} is no name for a fit",
+            remedy="allowed: up to 64 letters, digits and . _ -",
+        )
+    return fits_folder(db) / name
+
+
+def map_path(folder: Path, pair: Pair) -> Path:
+    return folder / f"{pair.source}-{pair.target}.safetensors"
+
+
+def open_fit(db: str, name: str, model: Mapping[str, Any]) -> Fit:
+    """The complete fit `name` of the index `db`; `model` is what the index says of its own (`info["model"]`).
+
+    Raises:
+        NotFoundError: there is none.
+        IndexMismatchError: it was made with another model.
+    """
+    folder = fit_folder(db, name)
+    try:
+        info: FitInfo = json.loads((folder / "fit.json").read_text(encoding="utf-8"))
+        hashes = [info["model"][key] for key in ("weights_hash", "config_hash")]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        here = names_of_fits(db)
+        remedy = f"there are {', '.join(here)}" if here else "run: neuronagent predict fit"
+        raise NotFoundError(f"there is no complete fit {name} of this index", remedy=remedy) from error
+    if hashes != [model["weights_hash"], model["config_hash"]]:
+        raise IndexMismatchError(
+            f"the fit {name} was made with another model ({clip(str(info['model']['name']))})",
+            remedy="fit maps for the model of this index: neuronagent predict fit",
+        )
+    return Fit(folder, info)
+
+
+def names_of_fits(db: str) -> list[str]:
+    """The names of the complete fits beside an index."""
+    folder = fits_folder(db)
+    return sorted(path.parent.name for path in folder.glob("*/fit.json")) if folder.is_dir() else []
