@@ -278,8 +278,8 @@ CREATE TABLE prediction_score (
     text VARCHAR(255) NOT NULL,
     layer INTEGER NOT NULL,
     predictor VARCHAR(32) NOT NULL,
-    "values" BLOB NOT NULL,
     about TEXT NOT NULL,
+    "values" BLOB NOT NULL,
     PRIMARY KEY (fit_id, text, layer, predictor),
     CONSTRAINT fk_prediction_score_fit_id FOREIGN KEY(fit_id) REFERENCES prediction_fit (id)
 );

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from neuronagent.service.llm.preview import preview
     from neuronagent.service.lookup import Example, Index, Neuron
     from neuronagent.service.lookup import open_index as open
+    from neuronagent.service.predict.fit import FitOptions as PredictOptions
+    from neuronagent.service.predict.fit import fit as fit_maps
+    from neuronagent.service.predict.scoring import score as score_maps
     from neuronagent.service.reporting.page_options import PageOptions
     from neuronagent.service.reporting.site import write_report
     from neuronagent.service.tracing import trace
@@ -51,6 +54,7 @@ __all__ = [
     "NeuronId",
     "NeuronagentError",
     "PageOptions",
+    "PredictOptions",
     "SearchQuery",
     "SignCombination",
     "ablate",
@@ -59,9 +63,11 @@ __all__ = [
     "build_index",
     "explain_neurons",
     "explore_neurons",
+    "fit_maps",
     "open",
     "open_live",
     "preview",
+    "score_maps",
     "score_stored",
     "search_concept",
     "steer",
@@ -80,6 +86,7 @@ _HOMES = {
     "NeuronId": ("neuronagent.domain", "NeuronId"),
     "NeuronagentError": ("neuronagent.errors", "NeuronagentError"),
     "PageOptions": ("neuronagent.service.reporting.page_options", "PageOptions"),
+    "PredictOptions": ("neuronagent.service.predict.fit", "FitOptions"),
     "SearchQuery": ("neuronagent.store.search", "SearchQuery"),
     "SignCombination": ("neuronagent.domain", "SignCombination"),
     "ablate": ("neuronagent.service.live.ablate", "ablate"),
@@ -88,9 +95,11 @@ _HOMES = {
     "build_index": ("neuronagent.service.build", "build_index"),
     "explain_neurons": ("neuronagent.service.llm.campaign", "explain_neurons"),
     "explore_neurons": ("neuronagent.service.llm.agent", "explore_neurons"),
+    "fit_maps": ("neuronagent.service.predict.fit", "fit"),
     "open": ("neuronagent.service.lookup", "open_index"),
     "open_live": ("neuronagent.service.live.model", "open_live"),
     "preview": ("neuronagent.service.llm.preview", "preview"),
+    "score_maps": ("neuronagent.service.predict.scoring", "score"),
     "score_stored": ("neuronagent.service.llm.campaign", "score_stored"),
     "search_concept": ("neuronagent.service.live.concept", "search_concept"),
     "steer": ("neuronagent.service.live.steer", "steer"),

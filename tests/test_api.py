@@ -25,15 +25,15 @@ def db(tmp_path: Path) -> Path:
 def test_these_names_are_public_and_no_others() -> None:
     assert neuronagent.__all__ == [
         "BuildOptions", "Example", "IOClass", "Index", "LLMOptions", "Neuron", "NeuronId", "NeuronagentError",
-        "PageOptions", "SearchQuery", "SignCombination", "ablate", "activate", "attribute", "build_index",
-        "explain_neurons", "explore_neurons", "open", "open_live", "preview", "score_stored", "search_concept",
-        "steer", "top_neurons", "trace", "write_report",
+        "PageOptions", "PredictOptions", "SearchQuery", "SignCombination", "ablate", "activate", "attribute",
+        "build_index", "explain_neurons", "explore_neurons", "fit_maps", "open", "open_live", "preview",
+        "score_maps", "score_stored", "search_concept", "steer", "top_neurons", "trace", "write_report",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", neuronagent.__all__)
 def test_every_public_name_is_there(name: str) -> None:
-    assert getattr(neuronagent, name).__name__ in (name, "open_index")
+    assert getattr(neuronagent, name).__name__ in (name, "open_index", "fit", "FitOptions", "score")
 
 
 def test_a_name_that_is_not_public_is_an_attribute_error() -> None:

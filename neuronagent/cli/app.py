@@ -35,6 +35,7 @@ from neuronagent.cli import (
     mcp,
     merge,
     plot,
+    predict,
     report,
     run_text,
     score,
@@ -107,6 +108,7 @@ for command in _COMMANDS:
 app.add_typer(explanations.app, name=explanations.NAME)
 app.add_typer(import_.app, name=import_.NAME)
 app.add_typer(mcp.app, name=mcp.NAME)
+app.add_typer(predict.app, name=predict.NAME)
 
 
 def main() -> None:

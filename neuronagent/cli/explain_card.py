@@ -25,6 +25,8 @@ def print_card(
     card.heading(out, view["model"], view["neuron"], view["io_class"], view["meaning"])
     for sentence in sentences(combinations, view["summary"]):
         out.print(Text(sentence))
+    if view.get("predictability"):
+        out.print(Text(view["predictability"]))
     out.print()
     _what_it_does(out, combinations)
     out.print()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuronagent.cli import card, roles_card, text
+from neuronagent.cli import card, predictability_card, roles_card, text
 from neuronagent.cli.options import Db, Json, NeuronArgument
 from neuronagent.cli.output import page, print_json
 from neuronagent.domain import LISTED, QUANTITIES, NeuronId, Quantity, SignCombination, Split
@@ -35,6 +35,9 @@ def command(
     split: Annotated[
         Split | None, typer.Option("--split", help="Only examples of this split of the documents.")
     ] = None,
+    fit: Annotated[
+        str | None, typer.Option("--fit", help="Predictability by the maps of this fit (predict fit).")
+    ] = None,
     trace: Annotated[
         bool, typer.Option("--trace", help="In the JSON of an imported neuron, the values at every token of each text.")
     ] = False,
@@ -54,13 +57,13 @@ def command(
             return
         shown = limit if json else None  # a card also tells how many there are
         view = views.neuron_view(
-            index.neuron(neuron), limit=shown, combinations=wanted, quantities=quantities, split=split
+            index.neuron(neuron), limit=shown, combinations=wanted, quantities=quantities, split=split, fit=fit
         )
     if json:
         print_json(view)
     else:
         with page() as out:
-            _print_card(out, view, quantities[0], CARD_EXAMPLES if limit is None else limit, db)
+            _print_card(out, view, quantities[0], CARD_EXAMPLES if limit is None else limit, db, fit)
 
 
 def _show_imported(
@@ -103,7 +106,9 @@ def parse_quantity(given: str) -> Quantity:
     raise UsageError(f"{text.clipped(text.visible(given), 40)!r} has no example lists", remedy=f"allowed: {allowed}")
 
 
-def _print_card(out: Console, view: dict[str, Any], quantity: Quantity, limit: int, db: str | None) -> None:
+def _print_card(
+    out: Console, view: dict[str, Any], quantity: Quantity, limit: int, db: str | None, fit: str | None
+) -> None:
     from rich.text import Text
 
     from neuronagent.service.saying import WEIGHTS_ALONE
@@ -114,6 +119,8 @@ def _print_card(out: Console, view: dict[str, Any], quantity: Quantity, limit: i
     _chance(out, view)
     roles_card.role_line(out, view)
     out.print()
+    if predictability_card.predictability(out, view["predictability"], asked=fit is not None):
+        out.print()
     _vocabulary(out, view)
     out.print()
     roles_card.neighbours(out, view)

@@ -3,9 +3,12 @@
 From the `explain` split only, so that `select` and `test` stay unseen. Of each combination: how often and how much it
 writes, strong tokens spread over the bins of |post| and a few weaker ones, each with its value and the tokens that
 really follow, and the output tokens with the sign already applied. For the neuron: the geometry in words, made by code,
-and random tokens as contrast. All combinations come together, so that they can be told from one another.
+how predictable it is where that was measured, and random tokens as contrast. All combinations come together, so that
+they can be told from one another.
 
-Frequency and mass share are of the whole corpus: two numbers, which say nothing about a text.
+Frequency and mass share are of the whole corpus: two numbers, which say nothing about a text. So are those of how
+predictable it is, though they come from `test`: they score a linear map over all tokens of it, and say nothing of which
+tokens the neuron is strong at.
 """
 
 from __future__ import annotations
@@ -76,13 +79,23 @@ class CombinationBrief:
 
 @dataclass(frozen=True, kw_only=True)
 class Brief:
-    """One neuron. `geometry` is None where its weights are not known; combinations without a token are left out."""
+    """One neuron. `geometry` is None where its weights are not known; combinations without a token are left out.
+    `predictability`: how well a linear map foretells it, in a sentence made by code; None where nothing was scored."""
 
     neuron: NeuronId
     io_class: str | None
     geometry: str | None
     combinations: tuple[CombinationBrief, ...]
     contrast: tuple[Shown, ...]
+    predictability: str | None = None
+
+    @property
+    def facts(self) -> str | None:
+        """What code vouches for of the neuron as a whole, for a line that ends with a full stop."""
+        if self.predictability is None:
+            return self.geometry
+        foretold = f"Predictability: {self.predictability.removesuffix('.')}"
+        return foretold if self.geometry is None else f"{self.geometry}.\n{foretold}"
 
     @property
     def asked(self) -> tuple[SignCombination, ...]:
@@ -94,13 +107,14 @@ class Brief:
             "neuron": str(self.neuron),
             "io_class": self.io_class,
             "geometry": self.geometry,
+            **({} if self.predictability is None else {"predictability": self.predictability}),
             "combinations": [own.to_json() for own in self.combinations],
             "contrast": [shown.to_json() for shown in self.contrast],
             "to_explain": [c.value for c in self.asked],
         }
 
 
-def brief(evidence: NeuronEvidence, shapes: TokenShapes) -> Brief:
+def brief(evidence: NeuronEvidence, shapes: TokenShapes, predictability: str | None = None) -> Brief:
     """What a writer may see of a neuron of a computed index."""
     record = evidence.record
     present = [own for own in evidence.combinations.values() if own.record.count]
@@ -113,6 +127,7 @@ def brief(evidence: NeuronEvidence, shapes: TokenShapes) -> Brief:
         geometry=describe.geometry_sentence(record.geometry, record.io_class),
         combinations=tuple(_combination(evidence, own, each, shapes) for own in present),
         contrast=_contrast(evidence, shapes),
+        predictability=predictability,
     )
 
 

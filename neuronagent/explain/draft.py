@@ -111,7 +111,7 @@ def messages(brief: Brief) -> list[Message]:
 def _variables(brief: Brief) -> dict[str, Any]:
     return {
         "neuron": str(brief.neuron),
-        "geometry": brief.geometry,
+        "geometry": brief.facts,
         "combinations": [combination_variables(own) for own in brief.combinations],
         "contrast": [example_variables(shown) for shown in brief.contrast],
         "asked": [c.value for c in brief.asked],

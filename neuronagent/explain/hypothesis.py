@@ -220,7 +220,7 @@ def _variables(
     return {
         "neuron": str(brief.neuron),
         "combination": c.value,
-        "geometry": brief.geometry,
+        "geometry": brief.facts,
         "median": f"{levels[0]:.3g}",
         "tau": f"{levels[1]:.3g}",
         "combinations": [combination_variables(own) for own in brief.combinations],

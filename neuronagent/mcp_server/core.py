@@ -148,11 +148,19 @@ class CoreTools(IndexTools):
             ),
         )
 
-    def neuron_predictability(self, neuron: Neuron, model: Model = None) -> Annotated[CallToolResult, Predictability]:
-        """Tell how well earlier layers predict a neuron; no index holds this yet, so available is false.
+    def neuron_predictability(
+        self, neuron: Neuron, fit: str | None = None, response_format: Format = "concise", model: Model = None
+    ) -> Annotated[CallToolResult, Predictability]:
+        """Tell how well other layers, the token or the position foretell a neuron's activation.
 
-        Not for relations by weights: use similar_neurons. Output: available, reason. Example: {"neuron": "31.9634"}
+        Not for relations by weights: use similar_neurons. Output: sentence, held-out R² with intervals per predictor;
+        detailed: all. Example: {"neuron": "31.9634"}
         """
-        from neuronagent.service import tool_neighbours
+        from neuronagent.service import tool_predictability
 
-        return self._answer(model, lambda index: tool_neighbours.neuron_predictability(index, neuron))
+        return self._answer(
+            model,
+            lambda index: tool_predictability.neuron_predictability(
+                index, neuron, maps=fit, response_format=response_format
+            ),
+        )

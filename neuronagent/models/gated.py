@@ -33,6 +33,9 @@ tensor of its own, or None for no change."""
 Changes = Mapping[int, Change]
 """Changes by layer."""
 
+Written = Callable[[int, Tensor], None]
+"""Receives (layer, what its MLP adds to the residual stream), `[texts, tokens, d_model]`."""
+
 
 class GatedModel(ModelWeights):
     """A loaded model. `dtype` and `device` are those of the loaded tensors and of the activations."""
@@ -120,6 +123,34 @@ class GatedModel(ModelWeights):
             stack.enter_context(self._changed(changes or {}))
             stack.enter_context(torch.inference_mode())
             return self._base(input_ids=token_ids.to(self.device), use_cache=False).last_hidden_state
+
+    def residual(
+        self, token_ids: Tensor, *, changes: Changes | None = None, layers: Iterable[int] = (),
+        written: Written | None = None,
+    ) -> Tensor:  # fmt: skip
+        """As `run`, but the final residual stream before the last norm, which `normed` applies. `written` is called
+        with what the MLP of each of `layers` adds to the stream, after the norm behind it where the family has one.
+
+        Raises:
+            ModelError: more tokens than `max_positions`.
+        """
+        self._check_length(token_ids.shape[1])
+        seen: list[Tensor] = []
+        with ExitStack() as stack:
+            norm = self._base.get_submodule("norm")
+            stack.enter_context(_removed(norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))))
+            if written is not None:
+                for layer in layers:
+                    stack.enter_context(_removed(self._on_write(layer, written)))
+            stack.enter_context(self._changed(changes or {}))
+            stack.enter_context(torch.inference_mode())
+            self._base(input_ids=token_ids.to(self.device), use_cache=False)
+        return seen.pop()
+
+    def normed(self, residual: Tensor) -> Tensor:
+        """The last norm of a final residual stream as `residual` returns it: what `run` returns."""
+        with torch.inference_mode():
+            return self._base.get_submodule("norm")(residual)
 
     def logits(self, final: Tensor) -> Tensor:
         """The model's own logits `[…, vocabulary]` for `final` `[…, d_model]` as `run` returns it, soft-cap included.
@@ -235,9 +266,26 @@ class GatedModel(ModelWeights):
             self._projection(layer, "up_proj").register_forward_hook(on_in),
         ]
 
+    def _on_write(self, layer: int, written: Written) -> Any:
+        """A hook on what is added to the residual stream after the MLP of `layer`."""
+
+        def on_output(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            written(layer, output)
+
+        return self._layers[layer].get_submodule(self._family.post_norm or "mlp").register_forward_hook(on_output)
+
     def _projection(self, layer: int, name: str) -> nn.Linear:
         return cast(nn.Linear, self._layers[layer].get_submodule("mlp").get_submodule(name))
 
 
 def _nowhere(_layer: int, _x_gate: Tensor, _x_in: Tensor) -> None:
     """A sink for nothing."""
+
+
+@contextmanager
+def _removed(handle: Any) -> Generator[None]:
+    """Inside, a hook is there."""
+    try:
+        yield
+    finally:
+        handle.remove()

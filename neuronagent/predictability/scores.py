@@ -8,6 +8,7 @@ BOS. All values of `post` are in the model's own signs: no score here depends on
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ BASELINES: tuple[str, ...] = (MEAN, TOKEN, PREVIOUS_TOKEN, POSITION)
 OWN_TEST = ""
 """The name of the text that a fit is scored on first: the documents of the `test` split of what it was fitted on."""
 
+_LONGEST_TEXT = 255
 _LAYER = re.compile(r"layer (\d+)")
 
 
@@ -51,6 +53,13 @@ def source_layer(predictor: str) -> int | None:
     """The layer that a predictor reads; None for a baseline."""
     match = _LAYER.fullmatch(predictor)
     return None if match is None else int(match[1])
+
+
+def text_key(source: str) -> str:
+    """What scores on `source` are stored under: its name, the end of it a hash where it is very long."""
+    if len(source) <= _LONGEST_TEXT:
+        return source
+    return f"{source[: _LONGEST_TEXT - 18]}… {hashlib.sha256(source.encode()).hexdigest()[:16]}"
 
 
 class FitKind(Enum):
@@ -124,6 +133,13 @@ class PredictedNeuron(NamedTuple):
         if not self.variance > 0:
             return "it never varies on these tokens"
         return None if math.isfinite(self.pearson) else "the prediction never varies"
+
+    @property
+    def interval_reason(self) -> str | None:
+        """Why no score has an interval; None where they have."""
+        if math.isfinite(self.rmse) and not math.isfinite(self.rmse_lo):
+            return "an interval takes two documents"
+        return None
 
 
 def parse_pairs(said: str, layers: int, source_layers: int | None = None) -> tuple[Pair, ...]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
+from neuronagent.predictability.view import PredictabilityView
+
 
 class Provenance(TypedDict):
     """Where every number comes from; None where it is not known. `tokens` of the `corpus`; `published`: of imported
@@ -177,6 +179,7 @@ class NeuronContent(TypedDict):
     """The whole page. `imported`: the numbers were published by others, so that geometry, vocabulary and neighbours
     are None. `told_apart`: `views.cross_view`. `values`: whether, and for how many of the examples, the values of every
     token are there, and if not, the command that gets them. `first_values`: [x_gate, x_in, act, post] at position 0.
+    `predictability` is None with `no_predictability` saying why.
     """
 
     schema_version: int
@@ -195,6 +198,8 @@ class NeuronContent(TypedDict):
     vocabulary_embedding: dict[str, Projection] | None
     neighbours: dict[str, list[NeighbourRow]] | None
     no_neighbours: str | None
+    predictability: PredictabilityView | None
+    no_predictability: str | None
     tokens: int | None
     zeros: int | None
     first_values: tuple[float, float, float, float] | None

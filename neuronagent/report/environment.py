@@ -22,6 +22,7 @@ from markupsafe import Markup
 from neuronagent.report.filters import FILTERS, seen
 
 _FOLDER = Path(__file__).with_name("templates")
+_LOOSE = re.compile(r'(?P<kept>"[^"]*"|[;{}:,])\s*|/\*.*?\*/\s*|(?<=\s)\s+', re.DOTALL)
 _POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">')
 
 
@@ -37,7 +38,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.globals["asset"] = asset
+    made.globals["asset"], made.globals["style"] = asset, style
     made.filters.update(FILTERS)
     return made
 
@@ -51,6 +52,12 @@ def render(template: str, **values: Any) -> str:
 def asset(name: str) -> Markup:
     """A style sheet or script of the package, to stand within its element as it is."""
     return Markup((_FOLDER / name).read_text(encoding="utf-8"))
+
+
+@cache
+def style(name: str) -> Markup:
+    """A style sheet of the package without comments and the spaces that only people need."""
+    return Markup(_LOOSE.sub(lambda match: match["kept"] or "", asset(name)).strip() + "\n")
 
 
 def policy(scripts: Sequence[str] = (), *, connect: bool = False) -> str:

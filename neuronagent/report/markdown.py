@@ -22,6 +22,7 @@ from neuronagent.report.content import (
     ScoreRow,
     Token,
 )
+from neuronagent.report.markdown_foretold import foretold_lines
 
 _TOKENS, _NEIGHBOURS, _BEFORE, _AFTER = 8, 3, 160, 40
 _UNSEALED = "; its writer may have seen test items"
@@ -46,6 +47,8 @@ def _lines(content: NeuronContent, note: str) -> Iterator[str]:
     for own in content["combinations"]:
         yield from ("", f"### {wording.combination(own['name'])}", "", *_combination(own, content))
     yield from ("", "## Told apart", "", *_told_apart(content["told_apart"]))
+    if content["predictability"]:
+        yield from ("", "## Can it be foretold?", "", *foretold_lines(content["predictability"]))
     yield from ("", "## Neighbours by weights", "", *_neighbours(content))
     yield from ("", "## Provenance", "", *_provenance(content))
 

@@ -13,10 +13,12 @@ from operator import itemgetter
 from typing import Any
 
 from neuronagent import wording
+from neuronagent.predictability.view import chosen
 from neuronagent.report import example
 from neuronagent.report.citation import cite
 from neuronagent.report.content import NeuronContent, PageCombination, ScoreRow
 from neuronagent.report.environment import asset, policy, render
+from neuronagent.report.foretold import foretold
 from neuronagent.report.histogram import histogram
 from neuronagent.report.plane import plane
 
@@ -69,6 +71,9 @@ def neuron_page(content: NeuronContent, links: Links) -> str:
         pairs=wording.PAIRS,
         neighbours=_neighbours(content),
         confusion=_confusion(content["told_apart"]),
+        foretold=content["predictability"],
+        foretold_rows=chosen(content["predictability"]) if content["predictability"] else [],
+        foretold_plot=foretold(content["predictability"]) if content["predictability"] else None,
         cite=cite(f"Neuron {content['neuron']}", content["provenance"]),
         on_page=sum(len(own["examples"]) for own in combinations),
         small=SMALL_MASS,

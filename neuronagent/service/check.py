@@ -17,6 +17,7 @@ from neuronagent.service.check_corpus import read_facts
 from neuronagent.service.check_imported import check_imported
 from neuronagent.service.check_inverted import InvertedCheck
 from neuronagent.service.check_neighbours import check_neighbours
+from neuronagent.service.check_predictability import check_predictability
 from neuronagent.service.check_recorded import check_recorded
 from neuronagent.service.check_roles import RoleCheck
 from neuronagent.service.check_traces import check_computed_traces, check_traced_tokens
@@ -48,6 +49,7 @@ def check_index(index: Index, model_folder: str | None = None, progress: Progres
     _check_computed(index, ledger, progress)
     check_computed_traces(index, ledger)
     check_traced_tokens(index, ledger)
+    check_predictability(index, ledger)
     if model_folder is not None:
         from neuronagent.service.recheck import check_live
 

@@ -37,6 +37,7 @@ from neuronagent.explain.scorers.base_rate import base_rate
 from neuronagent.explain.scorers.judged_base_rate import judged_base_rate
 from neuronagent.explain.statistics import Interval, auroc_interval
 from neuronagent.service.cached_texts import CachedTexts
+from neuronagent.service.predict.views import predictability_of
 from neuronagent.service.scoring import Plan, RuleVoice, Said, Voice, score, seed_of
 from neuronagent.store.engine import open_writer
 from neuronagent.store.explanations import Scored, add_scored
@@ -216,7 +217,8 @@ class Explainer:
 
     def brief(self, neuron: NeuronId) -> Brief:
         """What a writer may see of the neuron."""
-        return brief(self.evidence(neuron), self.shapes)
+        foretold = predictability_of(self.reader, neuron).get("sentence")
+        return brief(self.evidence(neuron), self.shapes, foretold)
 
     def why_not(self, neuron: NeuronId) -> str:
         """Why there are no passages to mark or to simulate."""

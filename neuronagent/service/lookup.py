@@ -40,6 +40,7 @@ from neuronagent.store.search import SearchPage, SearchQuery, SearchRow
 if TYPE_CHECKING:
     import pandas as pd
 
+    from neuronagent.predictability.view import PredictabilityView
     from neuronagent.service.explain import Explainer
     from neuronagent.service.explain_imported import ImportedExplainer
     from neuronagent.service.reporting.notebook_page import NeuronPage
@@ -111,6 +112,13 @@ class Neuron:
     def neighbours(self) -> Neighbours | None:
         """The most similar and opposite neurons, readers and writers, by list; None where the index has none."""
         return self.index.reader.neighbours(self.id)
+
+    def predictability(self, fit: str | None = None) -> PredictabilityView:
+        """How well other layers, its token and its position foretell it, by the maps of a fit: without a name the one
+        called `default`, else the newest that is scored; `available` is False, with a reason, where none is."""
+        from neuronagent.service.predict.views import neuron_predictability
+
+        return neuron_predictability(self.index, self.id, fit)
 
     def explanations(self, *, superseded: bool = False) -> list[tuple[StoredExplanation, list[StoredScore]]]:
         """The stored explanations of all combinations, each with its scores."""

@@ -97,7 +97,7 @@ def _rendered(
     response_format: Format,
 ) -> BriefResult:
     examples, contrast, width, tokens = size
-    return BriefResult(
+    result = BriefResult(
         available=True,
         neuron=str(written.neuron),
         brief_id=brief_id(str(index.info.get("fingerprint")), written.neuron),
@@ -109,6 +109,9 @@ def _rendered(
         answer=_FORM if response_format == "detailed" else {"fields": _SHORT_FORM},
         provenance=provenance(index),
     )
+    if written.predictability is not None:
+        result["predictability"] = clean(written.predictability, 600 if response_format == "detailed" else 240)
+    return result
 
 
 def _note(asked: bool, left_out: bool, response_format: Format, submits: bool) -> str:

@@ -32,6 +32,7 @@ class BriefResult(NeuronResult, total=False):
     brief_id: str
     io_class: str | None
     geometry: str | None
+    predictability: str | None
     to_explain: list[str]
     combinations: list[BriefCombination]
     contrast: list[BriefExample]

@@ -44,8 +44,40 @@ class Similar(NeuronResult, total=False):
     total: int
 
 
+class PredictorRow(TypedDict, total=False):
+    predictor: Required[str]
+    r2: float | None
+    lo: float | None
+    hi: float | None
+    pearson: float | None
+    rmse: float | None
+    lift: float | None
+    lift_lo: float | None
+    lift_hi: float | None
+    reason: str
+
+
+class ForetoldOn(TypedDict):
+    text: str
+    r2: float | None
+    lo: float | None
+    hi: float | None
+
+
 class Predictability(NeuronResult, total=False):
-    pass
+    sentence: str | None
+    fit: str
+    fits: list[str] | None
+    scored_on: str
+    tokens: int | None
+    documents: int | None
+    mean: float | None
+    variance: float | None
+    predictors: list[PredictorRow]
+    above_share_of_layer: float | None
+    background: bool | None
+    sensitive_to: list[str] | None
+    other_texts: list[ForetoldOn] | None
 
 
 class Report(NeuronResult, total=False):

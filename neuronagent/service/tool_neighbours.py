@@ -9,7 +9,7 @@ from neuronagent.domain import NEIGHBOUR_LISTS, NeighbourList, NeuronId
 from neuronagent.errors import UsageError
 from neuronagent.service.bounded import Format, budget, checked_limit, fit, number
 from neuronagent.service.lookup import Index
-from neuronagent.service.tool_more_results import Predictability, Similar
+from neuronagent.service.tool_more_results import Similar
 from neuronagent.service.tools import provenance
 from neuronagent.service.untrusted import clean
 from neuronagent.service.weight_views import neighbours_view
@@ -73,18 +73,6 @@ def similar_neurons(
         )
 
     return fit(render, sorted({most, *(n for n in (8, 5, 3, 2, 1) if n < most)}, reverse=True), budget(response_format))
-
-
-def neuron_predictability(index: Index, neuron: str) -> Predictability:
-    """What is known of how well earlier layers predict a neuron: nothing yet."""
-    found = index.neuron(neuron)
-    return Predictability(
-        available=False,
-        neuron=str(found.id),
-        reason="no index holds predictability: the method comes with a later version of neuronagent",
-        provenance=provenance(index),
-        note="No command computes it today. What relates neurons by weights: similar_neurons.",
-    )
 
 
 def _is_wanted(each: NeighbourList, kind: Kind, vector: VectorChoice | None) -> bool:

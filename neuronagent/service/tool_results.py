@@ -98,6 +98,7 @@ class Overview(NeuronResult, total=False):
     cos_gate_out: float | None
     cos_in_out: float | None
     tokens: int
+    predictability: str | None
     combinations: list[OverviewRow]
 
 

@@ -26,6 +26,7 @@ from neuronagent.explain import describe
 from neuronagent.service import views
 from neuronagent.service.bounded import Cursor, Format, budget, checked_limit, fit, more, number, page
 from neuronagent.service.lookup import Example, Index, Neuron
+from neuronagent.service.predict.views import neuron_predictability
 from neuronagent.service.tool_results import (
     CosineRow,
     ModelInfo,
@@ -130,8 +131,10 @@ def neuron_overview(index: Index, neuron: str, *, response_format: Format = "con
         result["verdict"] = views.verdict_of(stored, own, judges) if stored and judge else None
         return result
 
+    foretold = neuron_predictability(index, found.id).get("sentence")
+
     def render(size: tuple[int, int]) -> Overview:
-        return Overview(
+        result = Overview(
             available=True,
             neuron=str(found.id),
             io_class=str(found.record.io_class),
@@ -145,6 +148,9 @@ def neuron_overview(index: Index, neuron: str, *, response_format: Format = "con
             provenance=provenance(index),
             note=QUOTED + "⟦⟧ marks the token. frequency: share of all tokens; mass_share: of the neuron's Σ|post|.",
         )
+        if foretold:
+            result["predictability"] = clean(foretold, 300)
+        return result
 
     sizes = ((4, 60), (3, 40), (2, 28), (1, 16), (0, 8)) if concise else ((10, 200), (8, 120), (5, 60), (3, 30))
     return fit(render, sizes, budget(response_format))

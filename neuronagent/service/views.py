@@ -34,6 +34,7 @@ from neuronagent.explain.scorers.output import MEASURED
 from neuronagent.explain.verdict import Verdict, verdict
 from neuronagent.service.batch_report import newest_protocol
 from neuronagent.service.lookup import Example, Index, Neuron
+from neuronagent.service.predict.views import neuron_predictability
 from neuronagent.service.scoring import CHOSEN, RULE_JUDGE
 from neuronagent.service.weight_views import neighbours_view, role_view
 from neuronagent.store.explanations import StoredExplanation, StoredScore
@@ -77,8 +78,10 @@ def neuron_view(
     combinations: Sequence[SignCombination] = COMBINATIONS,
     quantities: Sequence[Quantity] = LISTED,
     split: Split | None = None,
+    fit: str | None = None,
 ) -> dict[str, Any]:
-    """What `neuronagent show --json` prints; `limit` shortens the example lists, `split` keeps those of one split."""
+    """What `neuronagent show --json` prints; `limit` shortens the example lists, `split` keeps those of one split;
+    `fit` names the maps that say how predictable it is (`predict.views`)."""
     record, index = neuron.record, neuron.index
     return {
         "schema_version": SCHEMA_VERSION,
@@ -94,6 +97,7 @@ def neuron_view(
         "vocabulary": vocabulary_view(record, VocabularyMatrix.UNEMBEDDING),
         "vocabulary_embedding": vocabulary_view(record, VocabularyMatrix.EMBEDDING),
         "neighbours": neighbours_view(neuron),
+        "predictability": neuron_predictability(index, record.neuron, fit),
         "tokens": record.tokens,
         "zeros": record.zeros,
         "position_0": {q.value: v for q, v in record.first_values.items()} if record.first_values else None,
@@ -227,6 +231,7 @@ def explanation_view(neuron: Neuron) -> dict[str, Any]:
         "io_class": str(neuron.record.io_class),
         "meaning": describe.geometry_sentence(neuron.record.geometry, neuron.record.io_class),
         "summary": summary_of(shown),
+        "predictability": neuron_predictability(neuron.index, neuron.id).get("sentence"),
         "combinations": {c.value: _explained(neuron.record, c, shown[c], fit) for c in COMBINATIONS},
         "cross_combination": cross_view(tested, fit),
         "hypotheses": dict(Counter(h.status for h in neuron.index.reader.hypotheses(neuron.id))),

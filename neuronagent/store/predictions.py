@@ -2,17 +2,20 @@
 
 A fit is named; fitting it anew removes the scores and results of the old one. Scores of one predictor of a layer are
 one row, so that a run that is stopped keeps what it has; one neuron is cut out of its layer's row by the database.
+What is stored about a row of scores has a hash of them, so that other scores are another state of their neurons
+(`find_prediction_states`) though the rows themselves, megabytes in a large model, are not read for it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Table, func, select
+from sqlalchemy import Connection, Engine, Executable, Table, func, select
 
 from neuronagent.predictability.scores import COLUMNS, PredictedNeuron, PredictorScores, StoredFit
 from neuronagent.store import schema
@@ -21,6 +24,15 @@ from neuronagent.store.failures import storage_errors
 
 _FLOAT = np.dtype("<f4")
 _ROW = _FLOAT.itemsize * len(COLUMNS)
+_HASH = "values_hash"
+"""Of the scores, in what is stored about them; never handed out."""
+
+
+class Predicted(NamedTuple):
+    """The scores of one predictor of one neuron on one text, and what is said of the run: tokens, documents."""
+
+    scores: PredictedNeuron
+    about: dict[str, Any]
 
 
 def save_fit(engine: Engine, name: str, info: Mapping[str, Any]) -> int:
@@ -60,9 +72,10 @@ def save_scores(
     Raises:
         StorageError: it cannot be written.
     """
-    values = np.stack([getattr(scores, name) for name in COLUMNS], axis=1).astype(_FLOAT)
+    values = np.stack([getattr(scores, name) for name in COLUMNS], axis=1).astype(_FLOAT).tobytes()
     key = {"fit_id": fit_id, "text": text, "layer": layer, "predictor": predictor}
-    _replace(engine, schema.prediction_score, key, {"values": values.tobytes(), "about": _json(about)})
+    said = {**about, _HASH: hashlib.blake2b(values, digest_size=8).hexdigest()}
+    _replace(engine, schema.prediction_score, key, {"values": values, "about": _json(said)})
 
 
 def save_result(engine: Engine, fit_id: int, kind: str, key: str, value: Mapping[str, Any]) -> None:
@@ -86,13 +99,23 @@ def find_scored(connection: Connection, fit_id: int) -> dict[tuple[str, int, str
     predictor)."""
     own = schema.prediction_score.c
     rows = connection.execute(select(own.text, own.layer, own.predictor, own.about).where(own.fit_id == fit_id))
-    return {(row.text, row.layer, row.predictor): json.loads(row.about) for row in rows}
+    return {(row.text, row.layer, row.predictor): _about(row.about) for row in rows}
 
 
-def find_layer_scores(connection: Connection, fit_id: int, layer: int, text: str) -> dict[str, PredictorScores]:
-    """The scores of a whole layer on `text`, by predictor."""
+def find_scored_fits(connection: Connection, layer: int | None = None) -> set[int]:
+    """The ids of the fits that have any scores, or any of `layer`."""
     own = schema.prediction_score.c
-    wanted = own.fit_id == fit_id, own.layer == layer, own.text == text
+    wanted = [] if layer is None else [own.layer == layer]
+    return set(connection.execute(select(own.fit_id).where(*wanted).distinct()).scalars())
+
+
+def find_layer_scores(
+    connection: Connection, fit_id: int, layer: int, text: str, predictor: str | None = None
+) -> dict[str, PredictorScores]:
+    """The scores of a whole layer on `text`, by predictor: all, or only that one."""
+    own = schema.prediction_score.c
+    wanted = [own.fit_id == fit_id, own.layer == layer, own.text == text]
+    wanted += [] if predictor is None else [own.predictor == predictor]
     rows = connection.execute(select(own.predictor, own["values"]).where(*wanted).order_by(own.predictor))
     return {predictor: _unpacked(values) for predictor, values in rows}
 
@@ -101,23 +124,55 @@ def find_neuron_scores(
     connection: Connection, fit_id: int, layer: int, index: int, text: str
 ) -> dict[str, PredictedNeuron]:
     """The scores of one neuron on `text`, by predictor."""
+    found = find_neuron_texts(connection, fit_id, layer, index, text).get(text, {})
+    return {predictor: own.scores for predictor, own in found.items()}
+
+
+def find_neuron_texts(
+    connection: Connection, fit_id: int, layer: int, index: int, text: str | None = None
+) -> dict[str, dict[str, Predicted]]:
+    """The scores of one neuron by text and predictor: on every text, or on `text` alone."""
     own = schema.prediction_score.c
     part = func.substr(own["values"], 1 + _ROW * index, _ROW)
-    wanted = own.fit_id == fit_id, own.layer == layer, own.text == text
-    rows = connection.execute(select(own.predictor, part).where(*wanted).order_by(own.predictor))
-    return {
-        predictor: PredictedNeuron(*np.frombuffer(bytes(values), dtype=_FLOAT).astype(float).tolist())
-        for predictor, values in rows
-        if len(values) == _ROW
-    }
+    wanted = [own.fit_id == fit_id, own.layer == layer]
+    wanted += [] if text is None else [own.text == text]
+    query = select(own.text, own.predictor, own.about, part).where(*wanted).order_by(own.text, own.predictor)
+    found: dict[str, dict[str, Predicted]] = {}
+    for where, predictor, about, values in connection.execute(query):
+        if len(values) == _ROW:
+            numbers = np.frombuffer(bytes(values), dtype=_FLOAT).astype(float).tolist()
+            found.setdefault(where, {})[predictor] = Predicted(PredictedNeuron(*numbers), _about(about))
+    return found
 
 
-def find_results(connection: Connection, fit_id: int, kind: str) -> dict[str, dict[str, Any]]:
-    """The results of one analysis, by key, oldest first."""
+def find_results(connection: Connection, fit_id: int, kind: str, key: str | None = None) -> dict[str, dict[str, Any]]:
+    """The results of one analysis, by key, oldest first; with `key` that one alone."""
     own = schema.prediction_result.c
-    wanted = own.fit_id == fit_id, own.kind == kind
+    wanted = [own.fit_id == fit_id, own.kind == kind, *([] if key is None else [own.key == key])]
     rows = connection.execute(select(own.key, own.value).where(*wanted).order_by(own.created, own.key))
     return {key: json.loads(value) for key, value in rows}
+
+
+def find_prediction_states(connection: Connection, layers: Iterable[int]) -> dict[int, str]:
+    """A hash for each layer that changes whenever anything can that is known of its neurons' predictability; no layer
+    has one where nothing was ever fitted."""
+    fit, score, result = schema.prediction_fit.c, schema.prediction_score.c, schema.prediction_result.c
+    fits = _sorted(connection, select(fit.id, fit.name, fit.created))
+    if not fits:
+        return {}
+    results = _sorted(connection, select(result.fit_id, result.kind, result.key, result.created))
+    shared = repr((fits, sorted(find_scored_fits(connection)), results))
+    found: dict[int, str] = {}
+    for layer in layers:
+        rows = select(score.fit_id, score.text, score.predictor, score.about).where(score.layer == layer)
+        said = f"{shared} {_sorted(connection, rows)}"
+        found[layer] = hashlib.blake2b(said.encode("utf-8", "replace"), digest_size=8).hexdigest()
+    return found
+
+
+def _sorted(connection: Connection, query: Executable) -> list[tuple[Any, ...]]:
+    """Rows in an order that does not depend on the database."""
+    return sorted(tuple(row) for row in connection.execute(query))
 
 
 def _replace(engine: Engine, table: Table, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
@@ -131,9 +186,13 @@ def _unpacked(data: bytes) -> PredictorScores:
     return PredictorScores(**{name: rows[:, place] for place, name in enumerate(COLUMNS)})
 
 
+def _about(stored: str) -> dict[str, Any]:
+    return {name: value for name, value in json.loads(stored).items() if name != _HASH}
+
+
 def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(dict(value), sort_keys=True, ensure_ascii=False, allow_nan=False)
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="microseconds")

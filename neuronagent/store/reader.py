@@ -56,11 +56,14 @@ from neuronagent.store.overview import (
 from neuronagent.store.packing import unpack_array
 from neuronagent.store.post_sums import find_post_sums
 from neuronagent.store.predictions import (
+    Predicted,
     find_fits,
     find_layer_scores,
     find_neuron_scores,
+    find_neuron_texts,
     find_results,
     find_scored,
+    find_scored_fits,
 )
 from neuronagent.store.published import PublishedReader
 from neuronagent.store.revisions import State, find_states
@@ -308,6 +311,14 @@ class IndexReader:
             rows = connection.execute(query)
             return {(Role(role) if role else None, IOClass(name, atypical)): n for role, name, atypical, n in rows}
 
+    def neuron_classes(self, layer: int) -> list[tuple[IOClass, Role | None]]:
+        """The IO class and the functional role (None: none) of each neuron of a layer."""
+        column = schema.neuron.c
+        query = select(column.io_class, column.atypical, column.role).where(column.layer == layer)
+        with self._connect() as connection:
+            rows = connection.execute(query.order_by(column.neuron))
+            return [(IOClass(name, atypical), Role(role) if role else None) for name, atypical, role in rows]
+
     def signs(self, layer: int) -> NDArray[np.int8]:
         """The factors (+1 or −1) by which w_in and w_out of the neurons of a layer were multiplied, `[N]`."""
         query = select(schema.neuron.c.sign).where(schema.neuron.c.layer == layer).order_by(schema.neuron.c.neuron)
@@ -383,20 +394,32 @@ class IndexReader:
         with self._connect() as connection:
             return find_scored(connection, fit_id)
 
-    def layer_predictions(self, fit_id: int, layer: int, text: str = OWN_TEST) -> dict[str, PredictorScores]:
-        """How well each predictor of a fit foretells the neurons of a layer on `text`."""
+    def scored_fits(self, layer: int | None = None) -> set[int]:
+        """The ids of the fits that have any scores, or any of `layer`."""
         with self._connect() as connection:
-            return find_layer_scores(connection, fit_id, layer, text)
+            return find_scored_fits(connection, layer)
+
+    def layer_predictions(
+        self, fit_id: int, layer: int, text: str = OWN_TEST, predictor: str | None = None
+    ) -> dict[str, PredictorScores]:
+        """How well each predictor of a fit, or only that one, foretells the neurons of a layer on `text`."""
+        with self._connect() as connection:
+            return find_layer_scores(connection, fit_id, layer, text, predictor)
 
     def neuron_predictions(self, fit_id: int, neuron: NeuronId, text: str = OWN_TEST) -> dict[str, PredictedNeuron]:
         """The same of one neuron."""
         with self._connect() as connection:
             return find_neuron_scores(connection, fit_id, neuron.layer, neuron.index, text)
 
-    def prediction_results(self, fit_id: int, kind: str) -> dict[str, dict[str, Any]]:
-        """The results of one analysis with a fit, by key, oldest first."""
+    def neuron_predictions_by_text(self, fit_id: int, neuron: NeuronId) -> dict[str, dict[str, Predicted]]:
+        """The same of one neuron on every text that the fit was scored on, with what is said of each run."""
         with self._connect() as connection:
-            return find_results(connection, fit_id, kind)
+            return find_neuron_texts(connection, fit_id, neuron.layer, neuron.index)
+
+    def prediction_results(self, fit_id: int, kind: str, key: str | None = None) -> dict[str, dict[str, Any]]:
+        """The results of one analysis with a fit, by key, oldest first; with `key` that one alone."""
+        with self._connect() as connection:
+            return find_results(connection, fit_id, kind, key)
 
     def states(self, neurons: Iterable[NeuronId]) -> dict[NeuronId, list[State]]:
         """What can change about each of `neurons` while the index stays the same, to be compared: `revisions.py`."""

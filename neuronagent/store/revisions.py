@@ -1,5 +1,5 @@
 """What can change about a neuron while its index stays the same, in a few numbers: what is said of it, scores,
-hypotheses and traces.
+hypotheses and traces, and what its layer's predictability was found to be.
 
 Explanations, scores and hypotheses are never changed but for their successor and outcome: how many there are, the last
 one, and which explanations are current, say whether anything happened. Traces are replaced in place; theirs are summed.
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Executable, func, select
 
 from neuronagent.domain import NeuronId
 from neuronagent.store import schema
+from neuronagent.store.predictions import find_prediction_states
 
 _IDS = 10_000  # ids in one statement: SQLite takes 32,766 parameters
 
@@ -24,7 +25,8 @@ _hypothesis, _trace = schema.hypothesis.c, schema.trace.c
 
 
 def find_states(connection: Connection, neurons: Iterable[NeuronId]) -> dict[NeuronId, list[State]]:
-    """The state of each of `neurons`; an empty list for one of which nothing is said, and for one that is not there."""
+    """The state of each of `neurons`; an empty list for one of which nothing is said, and for one that is not there,
+    in an index for which no maps were fitted."""
     found: dict[NeuronId, list[State]] = {neuron: [] for neuron in neurons}
     for layer, members in groupby(sorted(found), key=lambda neuron: neuron.layer):
         indices = [neuron.index for neuron in members]
@@ -32,6 +34,10 @@ def find_states(connection: Connection, neurons: Iterable[NeuronId]) -> dict[Neu
             for kind, query in enumerate(_queries(layer, indices[start : start + _IDS])):
                 for neuron, *state in connection.execute(query):
                     found[NeuronId(layer, neuron)].append((kind, *map(_plain, state)))
+    predicted = find_prediction_states(connection, sorted({neuron.layer for neuron in found}))
+    for neuron, states in found.items():
+        if neuron.layer in predicted:
+            states.append(("predictability", predicted[neuron.layer]))
     return found
 
 

@@ -368,8 +368,8 @@ prediction_score = Table(
     Column("text", String(255), primary_key=True),  # predictability.OWN_TEST, or the source
     Column("layer", Integer, primary_key=True, autoincrement=False),
     Column("predictor", String(32), primary_key=True),
+    Column("about", Text, nullable=False),  # JSON: tokens, documents; before the values, which are long to read over
     Column("values", LargeBinary, nullable=False),  # float32 [N, len(predictability.COLUMNS)]
-    Column("about", Text, nullable=False),  # JSON: tokens, documents
 )
 
 prediction_result = Table(

@@ -238,7 +238,7 @@ def _check_protocol(connection: Connection, info: Mapping[str, object], where: s
 
 
 def _check_replaceable(path: Path, info: Mapping[str, object]) -> bool:
-    """Whether `path` holds explanations to be kept.
+    """Whether `path` holds the same index, whose `KEPT_TABLES` are to be kept.
 
     Raises:
         IndexMismatchError, NotAnIndexError, StorageError: it holds something that must not be replaced.
@@ -257,9 +257,10 @@ def _check_replaceable(path: Path, info: Mapping[str, object]) -> bool:
         with engine.connect() as connection:
             explanations = connection.execute(select(func.count()).select_from(schema.explanation)).scalar() or 0
             _check_protocol(connection, info, str(path))
-            if explanations and _fact(connection, IDENTITY_KEY) != info[IDENTITY_KEY]:
+            same = _fact(connection, IDENTITY_KEY) == info[IDENTITY_KEY]
+            if explanations and not same:
                 raise _other_index(f"{path} with its {explanations} explanations")
-            return explanations > 0
+            return same
     finally:
         engine.dispose()
 

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks            # everything, some 15 minutes on two cores
     python -m tests.benchmarks recorder   # or commands, build, growth, weights, neighbours, database, tracing, batch,
-                                          # concept, live, mcp, pages, map
+                                          # concept, live, mcp, pages, predict, map
 
 Whole processes are timed as a shell would, medians of several runs; ratios are measured side by side in one run.
 Nothing is asserted: machines differ. The table goes to stdout and `bench.json` beside it holds the numbers.
@@ -189,6 +189,13 @@ def pages(folder: Path) -> dict[str, Any]:
     return measured.measure(db, folder)
 
 
+def predict(folder: Path) -> dict[str, Any]:
+    """Maps between layers: closed form against the paper's optimiser, a whole fit against the bare work, and memory."""
+    from tests.benchmarks import predict as measured
+
+    return measured.measure(folder)
+
+
 PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     part.__name__: part
     for part in (
@@ -205,6 +212,7 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
         live,
         mcp,
         pages,
+        predict,
     )
 } | {"map": model_map}
 

@@ -49,8 +49,7 @@ async def test_every_way_to_write_a_neuron_comes_back_as_one(client: Client, nam
 @pytest.mark.parametrize("name", TOOLS)
 @pytest.mark.parametrize("response_format", ["concise", "detailed"])
 async def test_every_answer_names_model_corpus_and_index(client: Client, name: str, response_format: str) -> None:
-    shaped = {} if name == "neuron_predictability" else {"response_format": response_format}
-    answer = await asked(client, name, **shaped, **NEEDED.get(name, {}))
+    answer = await asked(client, name, response_format=response_format, **NEEDED.get(name, {}))
     assert MODEL in answer["provenance"]
     assert "500 tokens" in answer["provenance"]
     assert "0123456789abcdef" in answer["provenance"]
@@ -75,11 +74,14 @@ async def test_an_index_without_neighbours_says_what_would_find_them(client: Cli
     assert "neighbours" not in answer
 
 
-async def test_predictability_is_not_there_and_no_command_is_promised(client: Client) -> None:
+async def test_predictability_that_nobody_measured_says_what_would_measure_it(client: Client) -> None:
     answer = await asked(client, "neuron_predictability", neuron="0.1")
     assert answer["available"] is False
-    assert "later version" in answer["reason"]
-    assert "command" not in answer
+    assert answer["reason"] == "no maps are fitted"
+    assert answer["command"] == "neuronagent predict fit"
+    said = await refused(client, "neuron_predictability", neuron="0.1", fit="mine\x1b[31m")
+    assert "no fit 'mine" in said
+    assert "\x1b" not in said
 
 
 async def test_a_report_fits_a_tool_and_leads_to_the_whole_one(client: Client) -> None:

@@ -15,7 +15,7 @@ from neuronagent import wording
 from neuronagent.domain import COMBINATIONS
 from neuronagent.report import example, filters, visible
 from neuronagent.report.content import NeuronContent, PageExample, ScoreRow
-from neuronagent.report.environment import asset
+from neuronagent.report.environment import asset, style
 from neuronagent.report.neuron_page import Links, neuron_page
 from tests.report import sample_content
 from tests.report.sample_content import STRANGE, big, hostile, of_tokens, sample
@@ -312,3 +312,12 @@ def test_numbers_have_three_digits_and_none_that_is_invented(value: float | None
 def test_the_names_of_the_combinations_are_those_of_the_cards() -> None:
     said = outline(sample()).text
     assert all(wording.combination(c) in said for c in COMBINATIONS)
+
+
+@pytest.mark.parametrize("name", ["base.css", "neuron.css"])
+def test_a_style_sheet_loses_its_comments_and_spaces_and_nothing_else(name: str) -> None:
+    whole, short = str(asset(name)), str(style(name))
+    without = re.sub(r"/\*.*?\*/", "", whole, flags=re.DOTALL)
+    assert len(short) < 0.95 * len(whole)
+    assert "".join(short.split()) == "".join(without.split())
+    assert re.findall('"[^"]*"', short) == re.findall('"[^"]*"', without)

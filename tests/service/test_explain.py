@@ -188,7 +188,7 @@ def test_the_view_has_the_documented_keys_and_is_plain_json(explained_db: Path) 
     view = explain(explained_db)
     assert json.loads(json.dumps(view, allow_nan=False)) == view
     keys = {"schema_version", "model", "neuron", "io_class", "meaning", "summary", "combinations", "cross_combination"}
-    keys.add("hypotheses")
+    keys |= {"hypotheses", "predictability"}
     assert keys == set(view)
     assert view["neuron"] == "0.0"
     assert list(view["combinations"]) == [c.value for c in COMBINATIONS]

@@ -25,8 +25,8 @@ def upgrade() -> None:
         sa.Column("text", sa.String(length=255), nullable=False),
         sa.Column("layer", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("predictor", sa.String(length=32), nullable=False),
-        sa.Column("values", sa.LargeBinary(), nullable=False),
         sa.Column("about", sa.Text(), nullable=False),
+        sa.Column("values", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["fit_id"], ["prediction_fit.id"], name=op.f("fk_prediction_score_fit_id")),
         sa.PrimaryKeyConstraint("fit_id", "text", "layer", "predictor"),
     )

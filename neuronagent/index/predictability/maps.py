@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +65,11 @@ def save_map(path: Path, found: NeuronMap, about: Mapping[str, Any]) -> None:
     tensors = {f"factor{place}": f.float().cpu().contiguous() for place, f in enumerate(found.factors)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode  # safetensors leaves a file that its owner alone may read
         save_file({**tensors, "bias": found.bias.float().cpu().contiguous()}, temporary,
                   metadata={"neuronagent": json.dumps(dict(about), sort_keys=True)})  # fmt: skip
+        temporary.chmod(mode)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -72,7 +77,8 @@ def save_map(path: Path, found: NeuronMap, about: Mapping[str, Any]) -> None:
     except (OSError, SafetensorError) as error:
         raise StorageError(f"the map {path} cannot be written: {error}", remedy="make room and run it again") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def load_map(path: Path, device: torch.device | str = "cpu") -> tuple[NeuronMap, dict[str, Any]]:
@@ -89,6 +95,8 @@ def load_map(path: Path, device: torch.device | str = "cpu") -> tuple[NeuronMap,
             bias = file.get_tensor("bias")
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise StorageError(f"the map {path} cannot be read: {error}", remedy="fit it again") from error
-    if not factors or factors[-1].shape[0] != len(bias):
+    shapes = [tuple(factor.shape) for factor in factors]
+    joined = all(len(shape) == 2 for shape in shapes) and all(a[0] == b[1] for a, b in pairwise(shapes))
+    if not shapes or not joined or bias.shape != shapes[-1][:1]:
         raise StorageError(f"the map {path} is damaged", remedy="fit it again")
     return NeuronMap(factors=factors, bias=bias), about

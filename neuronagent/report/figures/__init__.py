@@ -5,3 +5,9 @@ Each module has `draw(content, points, looks)`; none imports matplotlib until it
 
 FIGURES = ("classes", "cosines", "scatter", "medians", "frequency", "roles")
 """In the order in which a page shows them. Here, since the command line wants no more than their names."""
+
+PREDICT_FIGURES = (
+    "pairs", "layers", "token", "scale", "curves", "optimisers", "substitution", "halves", "functional", "background",
+    "classes", "windows", "models",
+)  # fmt: skip
+"""The same of a report on neuron predictability, which `predict_drawing` has by name."""

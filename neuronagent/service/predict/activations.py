@@ -10,7 +10,8 @@ any text), so that nothing earlier can have reached it: w forward passes' worth 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,20 +59,34 @@ class Batch:
     places: TokenPlaces
 
 
-def plan_batches(texts: TokenTexts, batch_tokens: int = BATCH_TOKENS) -> list[NDArray[np.int64]]:
+def plan_batches(
+    texts: TokenTexts, batch_tokens: int = BATCH_TOKENS, *, by_document: bool = False
+) -> list[NDArray[np.int64]]:
     """Places of texts by batch, texts × longest ≤ `batch_tokens` unless a text is alone; texts without a token that
-    counts are in none."""
+    counts are in none. `by_document`: the texts of a document follow each other, at the cost of some padding."""
     lengths = np.array([len(text.ids) for text in texts.texts], dtype=np.int64)
+    order = _by_document(texts, lengths) if by_document else np.argsort(lengths, kind="stable")
     found: list[NDArray[np.int64]] = []
     batch: list[int] = []
-    for place in np.argsort(lengths, kind="stable").tolist():
+    longest = 0
+    for place in order.tolist():
         if lengths[place] <= texts.first:
             continue
-        if batch and (len(batch) + 1) * lengths[place] > batch_tokens:
+        longest = max(longest, int(lengths[place]))
+        if batch and (len(batch) + 1) * longest > batch_tokens:
             found.append(np.array(batch))
-            batch = []
+            batch, longest = [], int(lengths[place])
         batch.append(place)
     return [*found, np.array(batch)] if batch else found
+
+
+def _by_document(texts: TokenTexts, lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places of texts by the longest text of their document, by document, by length."""
+    documents = np.array([text.document for text in texts.texts], dtype=np.int64)
+    _, own = np.unique(documents, return_inverse=True)
+    longest = np.zeros(len(lengths), dtype=np.int64)
+    np.maximum.at(longest, own, lengths)
+    return np.lexsort((lengths, documents, longest[own]))
 
 
 def make_batch(texts: TokenTexts, batch: NDArray[np.int64], context: int | None = None) -> Batch:
@@ -101,6 +116,16 @@ def make_batch(texts: TokenTexts, batch: NDArray[np.int64], context: int | None 
     return Batch(ids, kept, places)
 
 
+def _taking(kept: NDArray[np.bool_]) -> Callable[[Tensor], Tensor]:
+    """Takes the places that count out of `[B, T, N]`, row by row: as `[B, T − first, N]` without a copy where nothing
+    is padded, else as `[places, N]`."""
+    first = int(kept[0].argmax())
+    if kept[:, first:].all() and not kept[:, :first].any():
+        return lambda values: values[:, first:]
+    places = torch.from_numpy(np.flatnonzero(kept))
+    return lambda values: values.flatten(0, 1).index_select(0, places.to(values.device))
+
+
 class _AllSeen(Exception):
     """The last layer that is wanted has been read: the rest of the forward pass is not needed."""
 
@@ -111,15 +136,15 @@ def run_batch(model: GatedModel, batch: Batch, layers: Collection[int]) -> Activ
     Raises:
         ModelError: values that are not finite, or too little memory.
     """
-    kept = torch.from_numpy(batch.kept)
     found: dict[int, Tensor] = {}
     last = max(layers)
+    taken = _taking(batch.kept)
 
     def sink(layer: int, x_gate: Tensor, x_in: Tensor) -> None:
         if layer in layers:
-            there = kept.to(x_gate.device)
-            post = (model.activate(x_gate[there]) * x_in[there]).float()
-            if not bool(post.isfinite().all()):
+            # The product of a fresh tensor in place: what the model computes itself, without another copy.
+            post = model.activate(taken(x_gate)).mul_(taken(x_in)).float().flatten(0, -2)
+            if not math.isfinite(sum(float(end) for end in torch.aminmax(post))):
                 raise ModelError(f"layer {layer} of {model.name} has values that are not finite", remedy="use float32")
             found[layer] = post
         if layer == last:
@@ -149,11 +174,11 @@ def activations(
     planned: Iterable[NDArray[np.int64]] = plan_batches(texts, batch_tokens) if batches is None else batches
     with products("float32"):
         for batch in planned:
-            for part in _parts(texts, batch, context, batch_tokens):
+            for part in parts(texts, batch, context, batch_tokens):
                 yield run_batch(model, part, layers)
 
 
-def _parts(texts: TokenTexts, batch: NDArray[np.int64], context: int | None, batch_tokens: int) -> Iterator[Batch]:
+def parts(texts: TokenTexts, batch: NDArray[np.int64], context: int | None, batch_tokens: int) -> Iterator[Batch]:
     """A batch of texts as it is; with a context window cut into rows that fit."""
     whole = make_batch(texts, batch, context)
     rows = max(1, batch_tokens // whole.ids.shape[1])

@@ -43,13 +43,15 @@ class ModelFacts(TypedDict):
 
 
 class TextFacts(TypedDict):
-    """What was read. `tokens` and `documents` by split, of tokens that count (`TokenTexts.tokens`)."""
+    """What was read. `limit`: about so many tokens were asked for, of all splits together (None: all). `tokens` and
+    `documents` by split, of tokens that count (`TokenTexts.tokens`)."""
 
     source: str
     own: bool
     fingerprint: str
     max_tokens: int
     first: int
+    limit: int | None
     tokens: dict[str, int]
     documents: dict[str, int]
 
@@ -187,6 +189,7 @@ def open_fit(db: str, name: str, model: Mapping[str, Any]) -> Fit:
 
 
 def names_of_fits(db: str) -> list[str]:
-    """The names of the complete fits beside an index."""
+    """The names of the complete fits beside an index; one that is being made is in a hidden folder."""
     folder = fits_folder(db)
-    return sorted(path.parent.name for path in folder.glob("*/fit.json")) if folder.is_dir() else []
+    names = (path.parent.name for path in folder.glob("*/fit.json")) if folder.is_dir() else ()
+    return sorted(name for name in names if _NAME.fullmatch(name))

@@ -20,6 +20,7 @@ from neuronagent.domain import SPLITS, Split, clip
 from neuronagent.errors import CorpusError, UsageError
 from neuronagent.hashing import split_of
 from neuronagent.service.lookup import Index
+from neuronagent.service.options import BuildOptions
 
 if TYPE_CHECKING:
     from neuronagent.index.sources import Document
@@ -118,7 +119,7 @@ def source_texts(
     info, first = index.info, _first(index)
     bos = [model.bos_id] if first else []
     longest = min(int(info.get("max_tokens") or 1024), model.max_positions)
-    salt, body = str(info["salt"]), longest - first
+    salt, body = str(info.get("salt", BuildOptions.salt)), longest - first
     found: list[TokenText] = []
     room = tokens
     for group in _groups(documents(source)):

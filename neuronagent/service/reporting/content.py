@@ -38,6 +38,7 @@ from neuronagent.explain import describe
 from neuronagent.explain.evidence import threshold
 from neuronagent.explain.prompts import judge_prompt_version
 from neuronagent.layout import HISTOGRAM_EDGES
+from neuronagent.predictability.view import PredictabilityView
 from neuronagent.published import Trace
 from neuronagent.report.content import (
     Histogram,
@@ -51,6 +52,7 @@ from neuronagent.report.content import (
 from neuronagent.service import saying, views
 from neuronagent.service.indexed_model import model_at_hand
 from neuronagent.service.lookup import Index, Neuron
+from neuronagent.service.predict.views import neuron_predictability
 from neuronagent.service.reporting.explained import View, page_explanation, summary
 from neuronagent.service.reporting.layer_facts import layer_facts
 from neuronagent.service.reporting.page_options import PageOptions
@@ -88,7 +90,7 @@ def _computed(neuron: Neuron, options: PageOptions) -> NeuronContent:
     view, layer = views.explanation_view(neuron), layer_facts(index.reader, neuron.id.layer)
     shown = shown_examples(index, record, options)
     examples = _examples(index, neuron.id, shown)
-    neighbours = neighbours_view(neuron)
+    neighbours, foretold = neighbours_view(neuron), neuron_predictability(index, neuron.id)
     first = record.first_values
     return {
         "schema_version": views.SCHEMA_VERSION,
@@ -107,6 +109,8 @@ def _computed(neuron: Neuron, options: PageOptions) -> NeuronContent:
         "vocabulary_embedding": _vocabulary(record, VocabularyMatrix.EMBEDDING),
         "neighbours": _neighbours(neighbours),
         "no_neighbours": None if neighbours["available"] else str(neighbours["reason"]),
+        "predictability": foretold if foretold["available"] else None,
+        "no_predictability": None if foretold["available"] else _not_foretold(foretold),
         "tokens": record.tokens if record.combinations else None,
         "zeros": record.zeros if record.combinations else None,
         "first_values": None if first is None else cast(Any, tuple(finite([first[q] for q in COLUMNS]))),
@@ -117,6 +121,12 @@ def _computed(neuron: Neuron, options: PageOptions) -> NeuronContent:
         "values": _values(index, neuron.id, [example for found in examples.values() for example in found], options),
         "provenance": provenance(index.info, saying.protocols(view["combinations"])),
     }
+
+
+def _not_foretold(view: PredictabilityView) -> str:
+    """Why there is no predictability, and what makes it."""
+    command = view.get("command")
+    return f"{view.get('reason')}" + (f": `{command}`" if command else "")
 
 
 def examples_of(split: Split | None) -> str:

@@ -75,6 +75,8 @@ def imported_content(index: Index, neuron: NeuronId, options: PageOptions) -> Ne
         "vocabulary_embedding": None,
         "neighbours": None,
         "no_neighbours": _NO_WEIGHTS,
+        "predictability": None,
+        "no_predictability": _NO_WEIGHTS,
         "tokens": index.info["corpus"].get("tokens"),
         "zeros": None,
         "first_values": None,
