@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from neuronagent.cli import card, text
 from neuronagent.cli.predict_options import DEFAULT_FIT
-from neuronagent.predictability.functional import FAMILIES, NAMED, Against, ContingencyCell, FunctionalLayer
+from neuronagent.predictability.functional import (
+    FAMILIES,
+    NAMED,
+    POSITIONS,
+    Against,
+    ContingencyCell,
+    FunctionalLayer,
+    Quartiles,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,7 +24,8 @@ if TYPE_CHECKING:
 
 _MOST_OUTLIERS, _MOST_CELLS = 10, 12
 _LEVEL = 0.05
-_MARKS = {"higher": "↑", "lower": "↓", "no different": " ", None: " "}
+_TITLES = {**{name: name for name in FAMILIES}, **dict(zip(POSITIONS, ("arb.", "succ.", "osc."), strict=True))}
+_MARKS = {"higher": "↑", "lower": "↓", "no different": "", None: ""}
 
 
 def print_functional(console: Console, view: FunctionalView, weighting: str, db: str | None) -> None:
@@ -42,14 +51,14 @@ def _families(console: Console, layers: Sequence[FunctionalLayer], weighting: st
     _title(console, f"L2 of the neurons that properties select, weighting: {weighting}")
     shown = [layer for layer in layers if layer["predictor"] is not None]
     table = card.plain_table(
-        [("layer", "left"), ("all", "right"), ("random", "left"), *((name, "left") for name in FAMILIES)]
+        [("layer", "left"), ("all", "right"), ("random", "right"), *((_TITLES[name], "left") for name in FAMILIES)]
     )
     for layer in shown:
         families = layer["families"][weighting]
         random = families["hard"]["l2"]
         table.add_row(
             *card.cells(
-                str(layer["layer"]), _length(layer["all_l2"]), _random(random),
+                str(layer["layer"]), _length(layer["all_l2"]), _length(random["random"]),
                 *(_score(families[name]["l2"]) for name in FAMILIES),
             )
         )  # fmt: skip
@@ -57,8 +66,11 @@ def _families(console: Console, layers: Sequence[FunctionalLayer], weighting: st
     _note(
         console, "↑ harder, ↓ easier to foretell than what random tokens of equal share select (95 %); L2 is in units"
     )
-    _note(console, "of the activation. random: 95 % of single draws of a tenth. The same with R²:")
-    table = card.plain_table([("layer", "left"), ("all", "right"), *((name, "left") for name in FAMILIES)])
+    _note(
+        console, "of the activation; random: for a tenth of all tokens; positions: arbitrary, successive, oscillatory"
+    )
+    _title(console, "R² of the same neurons")
+    table = card.plain_table([("layer", "left"), ("all", "right"), *((_TITLES[name], "left") for name in FAMILIES)])
     for layer in shown:
         families = layer["families"][weighting]
         table.add_row(
@@ -72,7 +84,7 @@ def _families(console: Console, layers: Sequence[FunctionalLayer], weighting: st
 
 def _selected(console: Console, layers: Sequence[FunctionalLayer], weighting: str) -> None:
     _title(console, "share of neurons that a property selects, 1 % by chance")
-    table = card.plain_table([("layer", "left"), *((name, "left") for name in FAMILIES)])
+    table = card.plain_table([("layer", "left"), *((_TITLES[name], "left") for name in FAMILIES)])
     for layer in layers:
         families = layer["families"][weighting]
         table.add_row(*card.cells(str(layer["layer"]), *(_percent(families[name]["selected"]) for name in FAMILIES)))
@@ -82,26 +94,24 @@ def _selected(console: Console, layers: Sequence[FunctionalLayer], weighting: st
 
 def _background(console: Console, layers: Sequence[FunctionalLayer]) -> None:
     _title(console, "background neurons: L2 below that of neurons that random tokens select")
-    table = card.plain_table(
-        [("layer", "left"), ("from", "left"), ("below", "right"), ("share", "right"), ("by share of tokens", "left"),
-         ("by R²", "right"), ("R² of them", "left"), ("R² of others", "left")]
-    )  # fmt: skip
+    titles = ("below", "share", "least, most by β", "by R²", "their R²", "others' R²")
+    table = card.plain_table([("layer", "left"), *((title, "right") for title in titles)])
+    reasons: dict[str, list[str]] = {}
     for layer in layers:
         own = layer["background"]
         if own["threshold"] is None:
-            table.add_row(
-                *card.cells(str(layer["layer"]), "–", "–", "–", "", "–", text.visible(own["reason"] or ""), "")
-            )
+            reasons.setdefault(own["reason"] or "", []).append(str(layer["layer"]))
             continue
-        between = f"{_percent(own['share_lo'])} to {_percent(own['share_hi'])}"
-        quartiles = [_quartiles(own[side].get("r2")) for side in ("inside", "outside")]
+        medians = [_median(own[side].get("r2")) for side in ("inside", "outside")]
         table.add_row(
             *card.cells(
-                str(layer["layer"]), text.visible(layer["predictor"] or "–"), _length(own["threshold"]),
-                _percent(own["share"]), between, _percent(own["share_r2"]), *quartiles,
+                str(layer["layer"]), _length(own["threshold"]), _percent(own["share"]),
+                f"{_percent(own['share_lo'])}, {_percent(own['share_hi'])}", _percent(own["share_r2"]), *medians,
             )
         )  # fmt: skip
     console.print(table)
+    for reason, which in reasons.items():
+        _note(console, f"none of layer {', '.join(which)}: {text.visible(reason)}")
     console.print()
 
 
@@ -180,23 +190,16 @@ def _q(cell: ContingencyCell) -> float:
 
 
 def _score(own: Against) -> str:
-    return f"{_length(own['score'])} {_MARKS[own['verdict']]}".rstrip()
+    return f"{_length(own['score'])}{_MARKS[own['verdict']]}"
 
 
 def _r2(own: Against) -> str:
     mark = {"higher": "↓", "lower": "↑"}.get(own["verdict"] or "", "")  # higher R² is easier
-    return f"{text.score(own['score'])} {mark}".rstrip()
+    return f"{text.score(own['score'])}{mark}"
 
 
-def _random(own: Against) -> str:
-    if own["random"] is None:
-        return "–"
-    spread = "" if own["random_lo"] is None else f" [{_length(own['random_lo'])}–{_length(own['random_hi'])}]"
-    return f"{_length(own['random'])}{spread}"
-
-
-def _quartiles(found: Mapping[str, float] | None) -> str:
-    return "–" if found is None else f"{text.score(found['median'])} {text.interval(found['q1'], found['q3'])}"
+def _median(found: Quartiles | None) -> str:
+    return text.score(None if found is None else found["median"])
 
 
 def _percent(value: float | None) -> str:

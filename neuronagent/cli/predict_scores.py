@@ -123,9 +123,11 @@ def _check(
 
 
 def _bytes(memory: str | None) -> int | None:
-    from neuronagent.service.predict.plan import parse_memory
+    if memory is None:
+        return None
+    from neuronagent.service.predict.plan import parse_memory  # loads torch
 
-    return None if memory is None else parse_memory(memory)
+    return parse_memory(memory)
 
 
 def _show_layers(index: Index, fit: StoredFit, key: str, all_neurons: bool, json: bool, db: str | None) -> None:

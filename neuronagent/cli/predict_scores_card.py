@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from neuronagent.cli import card, text
@@ -44,6 +45,7 @@ def print_layers(console: Console, view: View, db: str | None) -> None:
         said = ", ".join(f"{count:,} of layer {layer}" for layer, count in dead.items())
         console.print(Text(f"never vary on these tokens, so that no R² exists: {said}", style="dim"))
     chosen = "" if view["fit"] == DEFAULT_FIT else f" --fit {view['fit']}"
+    chosen += "" if view["text"] == OWN_TEST else f" --text {quote(str(view['source']))} --stored"
     last = layers[-1]["layer"]
     card.next_commands(
         console, f"neuronagent predict scores{chosen} --layer {last} [--reverse]",
@@ -158,7 +160,7 @@ def print_neuron(console: Console, rows: Sequence[RankedNeuron]) -> None:
 
 def _table(console: Console, rows: Sequence[RankedNeuron], title: str, firsts: Sequence[str], *, names: bool) -> None:
     table = card.plain_table(
-        [(title, "left"), *([("from", "left")] if names else []), ("R² [95 %]", "left"), ("r", "left"), ("L2", "left"),
+        [(title, "left"), *([("from", "left")] if names else []), ("R² [95 %]", "left"), ("r", "left"), ("L2", "right"),
          ("lift", "left"), *([("R² token", "right")] if names else [])]
     )  # fmt: skip
     for first, row in zip(firsts, rows, strict=True):
@@ -166,8 +168,8 @@ def _table(console: Console, rows: Sequence[RankedNeuron], title: str, firsts: S
         table.add_row(
             *card.cells(
                 first, *([row.predictor] if names else []), _score(own, "r2"), _score(own, "pearson"),
-                f"{_length(own['rmse'])} {_between(_length, own['rmse_lo'], own['rmse_hi'])}".rstrip(),
-                f"{text.lift(_known(own['lift']))} {_between(text.lift, own['lift_lo'], own['lift_hi'])}".rstrip(),
+_length(own["rmse"]),
+                "" if row.predictor == TOKEN else _lift(own),
                 *([text.score(_known(row.token_r2))] if names else []),
             )
         )  # fmt: skip
@@ -179,8 +181,10 @@ def _score(own: Mapping[str, float], name: str) -> str:
     return f"{text.score(_known(own[name]))} {text.interval(lo, hi)}".rstrip()
 
 
-def _between(say: Any, lo: float, hi: float) -> str:
-    return f"[{say(lo)}, {say(hi)}]" if math.isfinite(lo) and math.isfinite(hi) else ""
+def _lift(own: Mapping[str, float]) -> str:
+    lo, hi = own["lift_lo"], own["lift_hi"]
+    limits = f" [{text.lift(lo)}, {text.lift(hi)}]" if math.isfinite(lo) and math.isfinite(hi) else ""
+    return text.lift(_known(own["lift"])) + limits
 
 
 def _known(value: float) -> float | None:

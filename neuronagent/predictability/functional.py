@@ -35,8 +35,8 @@ PANELS: dict[str, str] = {
 """The part of the paper's Figure 5 that shows a family; d are the background neurons."""
 
 NAMED = 0.05
-"""The μ from which on `sensitive_to` names a property: θ says only that it is more than random tokens give, and with
-many tokens that is little."""
+"""The μ from which on `sensitive_to` names a property, under the total variance: θ says only that it is more than
+random tokens give, and with many tokens that is little."""
 TENTH = 0.1
 """The share of a layer's neurons that a family's `most` are."""
 
@@ -70,8 +70,8 @@ class FamilyResult(TypedDict):
     """One family in one layer, under one weighting. `properties`: how many; `empty`: those that select no neuron;
     `beta`: lowest, median and highest share of tokens, `threshold` the same of θ_P; `selected`: mean share of the
     layer's neurons that a property selects (1 % if it were random), `any` how many neurons any selects; `sensitive`:
-    how many are selected by more properties than chance allows (`least` of them or more); `highest`: the 10 %, 50 % and
-    90 % quantiles over neurons of the highest μ that any property of the family has."""
+    how many are selected by more properties than chance allows (`least` of them or more), or by one with a μ of `NAMED`
+    or more; `highest`: the 10 %, 50 % and 90 % quantiles over neurons of the highest μ of any property."""
 
     properties: int
     empty: int

@@ -86,7 +86,14 @@ def average_rows(views: Sequence[SubstitutionView]) -> list[AverageRow]:
 
 
 def chunk_names(view: SubstitutionView | HalvesView) -> list[str]:
-    return [chunk["name"] for chunk in view["text"]["chunks"]]
+    """`chunk 2 (layers 2–3)`."""
+    return [f"{chunk['name']} ({_layers(chunk['layers'])})" for chunk in view["text"]["chunks"]]
+
+
+def _layers(layers: Sequence[int]) -> str:
+    if len(layers) < 2:
+        return f"layer {layers[0]}" if layers else "no layer"
+    return f"layers {layers[0]}–{layers[-1]}"
 
 
 def text_of(view: SubstitutionView | HalvesView) -> str:

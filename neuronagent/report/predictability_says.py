@@ -210,7 +210,9 @@ def _outliers(content: PredictabilityContent) -> str:
         return ""
     count = len(summary["outliers"])
     rule = f"at least {summary['outlier_ratio']:g} times the root mean square of the layer’s"
-    return f"{count:,} neuron{'' if count == 1 else 's'} with a value of {rule}."
+    ratios = [one["largest_ratio"] for one in content["functional"]["layers"] if one["largest_ratio"] is not None]
+    largest = f" The largest ratio by layer is {min(ratios):,.0f} to {max(ratios):,.0f}." if ratios else ""
+    return f"{count or 'No'} neuron{'' if count == 1 else 's'} with a value of {rule}.{largest}"
 
 
 def _windows(content: PredictabilityContent) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from neuronagent import wording
 from neuronagent.predictability.substitution import CLEAN, HalvesView, SubstitutionView
 from neuronagent.report.predictability_content import PredictabilityContent
 from neuronagent.report.predictability_numbers import change, measured, perplexity, text_name, with_interval
@@ -35,8 +36,8 @@ def _note(view: SubstitutionView | HalvesView) -> str:
     settings = text["settings"]
     draws = f" Random: mean of {len(settings['seeds'])} draws." if len(settings["seeds"]) > 1 else ""
     return (
-        f"{text['tokens']:,} predictions in {text['documents']:,} documents of {text['source']}; windows of "
-        f"{settings['window']:,} tokens, {settings['stride']:,} apart.{draws}"
+        f"{text['tokens']:,} predictions in {text['documents']:,} documents of {wording.short(text['source'])}; "
+        f"windows of {settings['window']:,} tokens, {settings['stride']:,} apart.{draws}"
     )
 
 

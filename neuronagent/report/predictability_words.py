@@ -29,10 +29,11 @@ HOW: Mapping[str, str] = {
     "pairs": "A cell is a map from the source layer to the target layer. Mean L2, over the target’s neurons, is what "
     "the paper shows; it grows with how much the neurons do, while R² and Pearson do not. Above the diagonal a map "
     "goes backward, below it forward, on it a layer is foretold from itself: the identity would have no error.",
-    "layers": "Above: the median of a layer’s neurons as a mark, their middle half as a line. The token alone, the "
+    "layers": "The layer below is the nearest one that has a map onto it. Above: the median of a layer’s neurons as a "
+    "mark, their middle half as a line. The token alone, the "
     "token before it and the position are tables of means, made on the texts that the maps are fitted on. Below: each "
     "column is a layer, the stronger the colour the more neurons.",
-    "token": "A dot is a neuron; above the dashes it is foretold by the layer before beyond what the token at hand "
+    "token": "A dot is a neuron; above the dashes it is foretold by the layer below beyond what the token at hand "
     "already says. R² below −0.25 is drawn there.",
     "scale": "A dot is a neuron. On the upper dashes nothing is foretold: L2 is the standard deviation. Where dots "
     "follow the dashes, L2 ranks neurons by scale more than by how predictable they are.",
@@ -45,13 +46,14 @@ HOW: Mapping[str, str] = {
     "all later layers and the output see what is put in place. Partial: later layers see it, and the output gets the "
     "actual contribution of the replaced layers. Predicted: the map from the nearest layer below. Random: a matrix "
     "whose rows have the norms of the map’s. Identical: the activations of the source layer as they are. Position 0 "
-    "is never replaced where it is BOS.",
+    "is never replaced where it is BOS. Lines: 95 % intervals, over documents, of the change from the unmodified "
+    "model.",
     "domains": "Perplexities, averaged over the chunks, on texts that the maps were fitted on and on others.",
     "halves": "All neurons of the substituted layers, split at each layer’s median of a metric; the top half has the "
     "larger values. What takes the place of the top and of the bottom half is named on the left. Dashes: the "
     "unmodified model. Complete substitution.",
     "functional": "Neurons whose variance a property explains better than 99 % of neurons under random properties as "
-    "frequent, and how well the layer before foretells them; lines are intervals over properties. Grey: the same of "
+    "frequent, and how well the layer below foretells them; lines are intervals over properties. Grey: the same of "
     "neurons picked by random tokens, in 95 % of draws.",
     "background": "A neuron is background if its L2 is below that of the random baseline of its layer. Diamonds: "
     "those whose R² is above that of the baseline, which does not depend on scale.",

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,8 @@ def forward(model: GatedModel, batches: Sequence[Batch], last: int) -> None:
             raise _Seen
 
     for batch in batches:
-        try:
+        with suppress(_Seen):
             model.record(torch.from_numpy(batch.ids), sink)
-        except _Seen:
-            pass
 
 
 def products(tokens: Sequence[int], neurons: int, blocks: int) -> None:
@@ -129,9 +128,16 @@ def memory(folder: Path, shape: Shape = WIDE) -> dict[str, Any]:
     checkpoint, db = str(random_checkpoint(shape, folder / "wide")), str(folder / "wide.db")
     build_index(
         BuildOptions(
-            model=checkpoint, text="python-stdlib", db=db, token_budget=shape.tokens, max_tokens=shape.max_tokens,
-            dtype="float32", device="cpu", neighbours="off", k=2,
-        )  # fmt: skip
+            model=checkpoint,
+            text="python-stdlib",
+            db=db,
+            token_budget=shape.tokens,
+            max_tokens=shape.max_tokens,
+            dtype="float32",
+            device="cpu",
+            neighbours="off",
+            k=2,
+        )
     )
     common = ("predict", "fit", "--db", db, "--model", checkpoint, "--device", "cpu")
     base = peak(*common, "--name", "base", "--pairs", "0:0", "--tokens", str(shape.batch_tokens))
@@ -151,16 +157,16 @@ def wide_pair(neurons: int = 11_008, tokens: int = 1_000_000, batch: int = 32_76
     device, pair = "cuda", Pair(0, 1)
     torch.manual_seed(0)
     widths = {0: neurons, 1: neurons}
-    sums = [Grams([pair], widths, widths, shared=True, device=device) for _ in range(2)]
+    fitted, aside = (Grams([pair], widths, widths, shared=True, device=device) for _ in range(2))
     post = {layer: torch.randn(batch, neurons, device=device).bfloat16().float() for layer in widths}
-    sums[1].update(post, post)
+    aside.update(post, post)
     torch.cuda.synchronize()
     started = time.perf_counter()
     for _ in range(-(-tokens // batch)):
-        sums[0].update(post, post)
+        fitted.update(post, post)
     torch.cuda.synchronize()
     gram = time.perf_counter() - started
-    solve(*sums, 0, [1], intercept=False)
+    solve(fitted, aside, 0, [1], intercept=False)
     torch.cuda.synchronize()
     whole = time.perf_counter() - started
     per_token = gram / 2 / tokens  # one of two blocks
@@ -187,9 +193,15 @@ def measure(folder: Path, tokens: int = TOKENS) -> dict[str, Any]:
         db = str(folder / f"{name}.db")
         build_index(
             BuildOptions(
-                model=model, text=text, db=db, token_budget=tokens, max_tokens=longest, dtype="float32", device="cpu",
+                model=model,
+                text=text,
+                db=db,
+                token_budget=tokens,
+                max_tokens=longest,
+                dtype="float32",
+                device="cpu",
                 neighbours="off",
-            )  # fmt: skip
+            )
         )
         found[f"{name}, closed form and Adagrad"] = predict_optimisers.measure(db, model)
         found[f"{name}, predict fit"] = end_to_end(db, model, "adjacent") | end_to_end(db, model, "all")

@@ -11,6 +11,10 @@ from tests.models.tiny_models import Spec
 IDS = torch.randint(3, 290, (2, 9), generator=torch.Generator().manual_seed(4))
 
 
+def half(post: Tensor, _gate: Tensor, _into: Tensor, _first: int) -> Tensor:
+    return post / 2
+
+
 def test_normed_it_is_what_run_returns(model: GatedModel) -> None:
     residual = model.residual(IDS)
     assert torch.equal(model.normed(residual), model.run(IDS))
@@ -49,7 +53,7 @@ def test_what_an_mlp_writes_is_what_the_stream_gains_behind_attention(spec: Spec
 def test_a_change_of_the_last_layer_changes_the_stream_by_what_it_writes_and_nothing_else(model: GatedModel) -> None:
     def measured(changed: bool) -> tuple[Tensor, Tensor]:
         written: list[Tensor] = []
-        changes = {1: lambda post, _gate, _into, _first: post * 0.5} if changed else {}
+        changes = {1: half} if changed else {}
         final = model.residual(IDS, changes=changes, layers=[1], written=lambda _layer, output: written.append(output))
         return final, written[0]
 
@@ -60,6 +64,6 @@ def test_a_change_of_the_last_layer_changes_the_stream_by_what_it_writes_and_not
 
 def test_no_hook_is_left_behind(model: GatedModel) -> None:
     plain = model.run(IDS)
-    model.residual(IDS, changes={0: lambda post, _gate, _into, _first: post * 0}, layers=[0], written=lambda *_: None)
+    model.residual(IDS, changes={0: half}, layers=[0], written=lambda _layer, _output: None)
     assert torch.equal(model.run(IDS), plain)
     assert not any(module._forward_pre_hooks for module in model.live.modules())  # pyright: ignore[reportPrivateUsage]

@@ -132,7 +132,8 @@ def against(score: float, random: float) -> Against:
 def family(score: float, random: float) -> FamilyResult:
     return {
         "properties": 12, "empty": 1, "beta": [0.01, 0.02, 0.1], "threshold": [0.01, 0.02, 0.05], "selected": 0.04,
-        "any": 9, "least": 2, "sensitive": 5, "l2": against(score, random), "r2": against(1 - score, 1 - random),
+        "any": 9, "least": 2, "sensitive": 5, "highest": [0.01, 0.05, 0.2],
+        "l2": against(score, random), "r2": against(1 - score, 1 - random),
         "reason": None,
     }  # fmt: skip
 
@@ -162,7 +163,8 @@ def functional_layer(layer: int) -> FunctionalLayer:
             "inside": {} if none else quartiles, "outside": {} if none else {**quartiles, "mean": None},
             "reason": "no layer below foretells it" if none else None,
         },
-        "strongest": [], "outliers": [], "identity": "f",
+        "strongest": [], "outliers": [], "largest_ratio": 40.0 + layer,
+        "identity": "f",
     }  # fmt: skip
 
 
@@ -223,8 +225,8 @@ def measured(perplexity: float | None, base: float = 20.0) -> Measured:
 
 
 CHUNKS: list[Chunk] = [
-    {"name": "layers 0–1", "layers": [0, 1], "replaced": [[1, 0]], "stays": [0]},
-    *({"name": f"layer {n}", "layers": [n], "replaced": [[n, n - 1]], "stays": []} for n in (2, 3, 4)),
+    {"name": "chunk 1", "layers": [0, 1], "replaced": [[1, 0]], "stays": [0]},
+    *({"name": f"chunk {n}", "layers": [n], "replaced": [[n, n - 1]], "stays": []} for n in (2, 3, 4)),
 ]
 COSTS = {"predicted": (21.0, 20.6, 20.8, 22.0), "random": (4e7, 60.0, 55.0, 70.0), "zero": (800.0, 40.0, 44.0, 50.0),
          "identical": (900.0, None, 61.0, 66.0)}  # fmt: skip

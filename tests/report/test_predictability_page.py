@@ -1,4 +1,4 @@
-"""The page on predictability: nothing of others is markup, empty parts say what makes them, figures are of the numbers."""
+"""The page on predictability: nothing of others is markup, empty parts say what makes them, figures show numbers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
 from neuronagent.report.figures import PREDICT_FIGURES
 from neuronagent.report.figures.looks import PAGE, PRINTED, TINT
@@ -116,7 +117,10 @@ def test_markdown_has_everything_and_nothing_of_others_is_markup_in_it(full: Sho
     said = predictability_markdown(full[0])
     for title in TITLES.values():
         assert f"## {plain(title)}" in said
-    assert "<script>" not in re.sub("`[^`]*`|``.*?``", "", said)
+    parsed = MarkdownIt("commonmark", {"html": True}).enable("table").parse(said)
+    kinds = {token.type for block in parsed for token in (block, *(block.children or ()))}
+    assert {"table_open", "heading_open", "code_inline"} <= kinds
+    assert not {"html_block", "html_inline", "link_open", "image"} & kinds
     assert "\x1b" not in said
     assert not re.search(r"\bNone\b|\bnan\b", said)
     empty = predictability_markdown(bare[0])
@@ -194,12 +198,16 @@ def test_a_cell_is_coloured_only_where_it_stands_out(full: Shown) -> None:
 
     summary = full[0]["functional"]["summary"]
     assert summary is not None
-    cell = summary["contingency"][1]
-    cell = {**cell, "odds": 8.0, "q": 0.01}
-    assert tint(cell, PRINTED) == (PRINTED.plus, TINT)
-    assert tint({**cell, "odds": 0.5}, PRINTED) == (PRINTED.minus, TINT / 2)
-    assert tint({**cell, "odds": 0.0}, PRINTED) == (PRINTED.minus, TINT)
-    assert tint({**cell, "q": 0.2}, PRINTED)[1] == tint({**cell, "odds": None}, PRINTED)[1] == 0
+    cell = copy.deepcopy(summary["contingency"][1])
+    for odds, q, colour in (
+        (8.0, 0.01, (PRINTED.plus, TINT)),
+        (0.5, 0.01, (PRINTED.minus, TINT / 2)),
+        (0.0, 0.01, (PRINTED.minus, TINT)),
+        (8.0, 0.2, (PRINTED.plus, 0)),
+        (None, 0.01, (PRINTED.plus, 0)),
+    ):
+        cell["odds"], cell["q"] = odds, q
+        assert tint(cell, PRINTED) == colour
 
 
 @pytest.mark.slow

@@ -44,12 +44,12 @@ class _Trained:
         start = torch.empty(target_width, source_width).uniform_(-1, 1, generator=generator) / source_width**0.5
         self.weight = start.to(device)
         self._optimiser = torch.optim.Adagrad([self.weight], lr=lr, foreach=False)
-        self.losses: list[Tensor] = []
+        self.losses: list[float] = []
 
     def step(self, source: Tensor, target: Tensor) -> None:
         """One step on a batch; the loss before it is noted."""
         errors = torch.addmm(target, source, self.weight.T, beta=-1)
-        self.losses.append(errors.square().mean())
+        self.losses.append(float(errors.square().mean()))  # a tensor kept here would pin what was freed below it
         self.weight.grad = torch.mm(errors.T, source).mul_(2 / errors.numel())
         self._optimiser.step()
         self.weight.grad = None
@@ -109,4 +109,4 @@ class Adagrad:
     @property
     def curves(self) -> dict[Pair, list[float]]:
         """Of each pair the mean squared error on each batch before its step."""
-        return {pair: [float(loss) for loss in trained.losses] for pair, trained in self._trained.items()}
+        return {pair: list(trained.losses) for pair, trained in self._trained.items()}

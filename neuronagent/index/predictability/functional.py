@@ -6,10 +6,10 @@ For a property P that holds at a share β of the n tokens, with g a neuron's act
     paper             μ = 1 − [(1−β) σ²(g|P) + β σ²(g|¬P)] ÷ σ²(g)
 
 with the variances of these tokens (÷ n). All of it follows from n, Σg and Σg² by property, and these from sums by
-*key*: an n-gram, a position, a class of losses, a bin of a random draw. A token has a few keys of thousands, so that one
-sparse product per batch does for all of them. Values are centred by the neuron's mean over the first batch; products are
-float32 within a batch, sums float64: μ is right to about 1e-6 whatever the neuron's mean is. Both weightings are the
-same for P and ¬P.
+*key*: an n-gram, a position, a class of losses, a bin of a random draw. A token has a few keys of thousands, so that
+one sparse product per batch does for all of them. Values are centred by the neuron's mean over the first batch;
+products are float32 within a batch, sums float64: μ is right to about 1e-6 whatever the neuron's mean is. Both
+weightings are the same for P and ¬P.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def nested_sums(sums: SumsByKey, seeds: int, sizes: int) -> SumsByKey:
     of a seed are bins, and the tokens of a size are those of its bin and all before."""
 
     def added(values: Floats) -> Floats:
-        whole = values.reshape(seeds, sizes, -1).cumsum(axis=1)
-        return whole.transpose(1, 0, 2).reshape(sizes * seeds, -1)
+        whole = values.reshape(seeds, sizes, *values.shape[1:]).cumsum(axis=1)
+        return whole.swapaxes(0, 1).reshape(sizes * seeds, *values.shape[1:])
 
-    return SumsByKey(counts=added(sums.counts)[:, 0], first=added(sums.first), second=added(sums.second))
+    return SumsByKey(counts=added(sums.counts), first=added(sums.first), second=added(sums.second))

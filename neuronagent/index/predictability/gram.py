@@ -131,13 +131,11 @@ class Grams:
 
     def update(self, sources: Mapping[int, Tensor], targets: Mapping[int, Tensor]) -> None:
         """Take in T tokens: `post` `[T, N]` float32 of the sources and the targets, where the sums are."""
-        post = {side: (targets if side.side == "target" else sources).get(side.layer) for side in self._sums}
-        if self._layout.shared:
-            post = {side: targets[side.layer] if own is None else own for side, own in post.items()}
-        there = {side: own.float() for side, own in post.items() if own is not None}
-        total = len(next(iter(there.values()), ()))
+        given = {"layer": {**targets, **sources}, "source": sources, "target": targets}
+        post = {side: given[side.side][side.layer].float() for side in self._sums}
+        total = len(next(iter(post.values()), ()))
         for start in range(0, total, _TOKENS):
-            self._add({side: own[start : start + _TOKENS] for side, own in there.items()})
+            self._add({side: values[start : start + _TOKENS] for side, values in post.items()})
         self.tokens += total
 
     def _add(self, post: Mapping[_Side, Tensor]) -> None:
@@ -146,7 +144,7 @@ class Grams:
         for side, sums in self._sums.items():
             sums += post[side].sum(0)
         for side, squares in self._squares.items():
-            squares += post[side].square().sum(0)
+            self._add_squares(squares, post[side])
 
     def _add_product(self, block: Tensor, left: Tensor, right: Tensor, key: _Key) -> None:
         """block += leftᵀ right; of a symmetric one what is in the strips' columns from the diagonal on."""
@@ -157,6 +155,12 @@ class Grams:
             product = self._scratch[: (stop - start) * (columns - first)].view(stop - start, columns - first)
             torch.mm(left[:, start:stop].T, right[:, first:], out=product)
             block[start:stop, first:] += product
+
+    def _add_squares(self, squares: Tensor, values: Tensor) -> None:
+        """squares += Σ values², as many tokens at a time as the scratch has room for."""
+        for rows in values.split(max(1, len(self._scratch) // len(squares))):
+            product = self._scratch[: rows.numel()].view(rows.shape)
+            squares += torch.mul(rows, rows, out=product).sum(0)
 
     def second(self, source: int, mean: Tensor | None = None) -> Tensor:
         """Σ g gᵀ of a source `[N, N]` float64, of g less `mean` `[N]` if given. Not to be written to."""

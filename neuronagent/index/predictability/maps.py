@@ -100,3 +100,13 @@ def load_map(path: Path, device: torch.device | str = "cpu") -> tuple[NeuronMap,
     if not shapes or not joined or bias.shape != shapes[-1][:1]:
         raise StorageError(f"the map {path} is damaged", remedy="fit it again")
     return NeuronMap(factors=factors, bias=bias), about
+
+
+def about_map(path: Path) -> dict[str, Any] | None:
+    """What the map in `path` says of itself, its numbers unread; None where there is none, or a file cut short."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["neuronagent"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
+        return None
+    return about if isinstance(about, dict) else None

@@ -1,7 +1,7 @@
-"""R² by layer: from the layer before and from what knows less, and how R² is distributed within each layer.
+"""R² by layer: from the layer below and from what knows less, and how R² is distributed within each layer.
 
 Above, a mark is the median of a layer's neurons and the line through it their middle half. Below, each column is a
-layer: the stronger the colour, the more of its neurons have this R² from the layer before.
+layer: the stronger the colour, the more of its neurons have this R² from the layer below.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def draw(content: PredictabilityContent, points: PredictionPoints, looks: Looks,
     above.set_ylabel("R² of neurons")
     above.set_title("median and middle half", loc="left", fontsize=NORMAL, color=looks.ink)
     _histograms(below, rows)
-    below.set_ylabel("R² from the layer before")
+    below.set_ylabel("R² from the layer below")
     below.set_title("neurons of each layer", loc="left", fontsize=NORMAL, color=looks.ink)
     legend_below(figure, handles, looks, columns=5)
     titled(figure, title, looks)
@@ -59,7 +59,7 @@ def _medians(axes: Axes, rows: Sequence[LayerRow]) -> list[object]:
         ]  # fmt: skip
         if not found:
             continue
-        label = "the layer before" if kind == "layer" else f"the {kind} alone"
+        label = "the layer below" if kind == "layer" else f"the {kind} alone"
         axes.vlines([x for x, _ in found], [s["q1"] for _, s in found], [s["q3"] for _, s in found],
                     colors=PREDICTORS[kind], linewidth=2)  # fmt: skip
         handles += axes.plot([x for x, _ in found], [s["median"] for _, s in found], linestyle="none",

@@ -1,6 +1,6 @@
-"""Neurons as dots: R² from the token alone against R² from the layer before, and how L2 goes with a neuron's scale.
+"""Neurons as dots: R² from the token alone against R² from the layer below, and how L2 goes with a neuron's scale.
 
-A neuron above the diagonal of the first is foretold by the layer before beyond what the token at hand says. In the
+A neuron above the diagonal of the first is foretold by the layer below beyond what the token at hand says. In the
 second, a neuron on the upper line is not foretold at all (L2 is its standard deviation), on the lower with R² = 0.9: L2
 follows the scale along them.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from neuronagent.report.figures.axes import NORMAL, SMALL, WIDTH, new_figure, quiet, titled
 from neuronagent.report.figures.looks import DENSITY, Looks
 from neuronagent.report.figures.predict_points import PredictionPoints
-from neuronagent.report.figures.predict_style import by_depth, plain
+from neuronagent.report.figures.predict_style import by_depth, few_ticks, plain
 from neuronagent.report.predictability_content import PredictabilityContent
 from neuronagent.wording import signed
 
@@ -52,7 +52,7 @@ def draw_token(
         axes.set_title(f"layer {shown[place]}", loc="left", fontsize=NORMAL, color=looks.ink)
         axes.set_xlabel("R² from the token alone")
         if place == 0:
-            axes.set_ylabel("R² from the layer before")
+            axes.set_ylabel("R² from the layer below")
     titled(figure, title, looks)
     return figure
 
@@ -81,10 +81,11 @@ def draw_scale(
         left.annotate(f"R² = {r2:g}", (ends[end], line[end]), xytext=shift, textcoords="offset points", ha=side,
                       va="center", fontsize=SMALL, color=looks.ink)  # fmt: skip
     left.set_yscale("log")
+    few_ticks(left.yaxis, left.get_ylim(), 6)
     for axes in (left, right):
-        axes.tick_params(which="both", labelsize=SMALL, labelcolor=looks.ink, colors=looks.soft)
+        few_ticks(axes.xaxis, axes.get_xlim(), 6)
     left.set_ylabel("L2")
-    right.set_ylabel("R² from the layer before")
+    right.set_ylabel("R² from the layer below")
     right.yaxis.set_major_formatter(plain)
     _legend(left, colours, looks)
     _say_ranks(left, content, looks)

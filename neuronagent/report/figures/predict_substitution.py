@@ -12,7 +12,7 @@ from neuronagent.predictability.substitution import CLEAN, MAPPINGS, METRICS, SE
 from neuronagent.report.figures.axes import NORMAL, SMALL, legend_below, new_figure, quiet, titled
 from neuronagent.report.figures.looks import FAMILIES, Looks
 from neuronagent.report.figures.predict_points import PredictionPoints
-from neuronagent.report.figures.predict_style import MARKERS, by_depth
+from neuronagent.report.figures.predict_style import MARKERS, by_depth, few_ticks
 from neuronagent.report.predictability_content import PredictabilityContent
 from neuronagent.report.predictability_rows import HalvesRow, Row, chunk_names, halves_rows, rows
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _HIGHEST = 100.0
 """Times the unmodified perplexity: what is worse stands there, at the edge."""
+_MOST_CHANGE = 20.0
 
 
 def draw_table(
@@ -37,7 +38,7 @@ def draw_table(
         quiet(axes, looks, grid="y")
         axes.set_yscale("log")
         axes.set_title(f"{setting} substitution", loc="left", fontsize=NORMAL, color=looks.ink)
-        axes.set_xticks(range(len(chunks)), [name.replace(" ", "\n", 1) for name in chunks])
+        axes.set_xticks(range(len(chunks)), [name.replace(" (", "\n(") for name in chunks])
         axes.set_xlim(-0.5, len(chunks) - 0.5)
         if base is not None:
             handles["unmodified"] = axes.axhline(base, color=looks.ink, linewidth=1, dashes=(4, 3), label="unmodified")
@@ -54,14 +55,17 @@ def draw_table(
 
 
 def _line(axes: Axes, row: Row, base: float | None) -> Any:
-    """A mark per chunk, with its interval where that is within the picture."""
+    """A mark per chunk, with the interval of its change where that is within the picture: documents differ far more
+    than what is done to them."""
     number, clean = MAPPINGS.index(row.mapping), row.sources == CLEAN
     colour = FAMILIES[number]
     shift = (number - (len(MAPPINGS) - 1) / 2) * 0.1 + (0 if clean else 0.04)
     places = [place + shift for place in range(len(row.cells))]
     for x, cell in zip(places, row.cells, strict=True):
-        if cell and cell["lo"] is not None and cell["hi"] is not None and cell["hi"] < (base or 1) * _HIGHEST:
-            axes.vlines(x, cell["lo"], cell["hi"], colors=colour, linewidth=1)
+        if cell and base is not None and cell["change_lo"] is not None and cell["change_hi"] is not None:
+            lo, hi = (base * np.exp(min(change, _MOST_CHANGE)) for change in (cell["change_lo"], cell["change_hi"]))
+            if hi < base * _HIGHEST:
+                axes.vlines(x, lo, hi, colors=colour, linewidth=1)
     (line,) = axes.plot(
         places, [_capped(cell, base) if cell else np.nan for cell in row.cells], color=colour, marker=MARKERS[number],
         markersize=5, linewidth=1.1, linestyle="-" if clean else ":", markerfacecolor=colour if clean else "none",
@@ -91,16 +95,9 @@ def _limits(set_limits: Any, cells: Sequence[Measured | None], base: float | Non
 
 
 def _ticks(axis: Any, cells: Sequence[Measured | None], base: float | None, *, most: int) -> None:
-    """A few round numbers in place of powers of ten."""
     found = _values(cells, base)
-    if not found:
-        return
-    low, high = min(found) / 1.12, max(found) * 1.12
-    round_ones = [digit * 10.0**power for power in range(-1, 12) for digit in (1, 1.5, 2, 3, 4, 5, 6, 7, 8)]
-    inside = [tick for tick in round_ones if low <= tick <= high]
-    step = -(-len(inside) // most)
-    axis.set_ticks(inside[::step] or found[:1], [f"{tick:,.4g}" for tick in inside[::step] or found[:1]])
-    axis.set_ticks([], minor=True)
+    if found:
+        few_ticks(axis, (min(found) / 1.12, max(found) * 1.12), most)
 
 
 def draw_halves(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from neuronagent.report.figures.axes import NORMAL, SMALL, legend_below, new_figure, quiet, titled
+from neuronagent.report.figures.axes import NORMAL, legend_below, new_figure, quiet, titled
 from neuronagent.report.figures.looks import FAMILIES, Looks
 from neuronagent.report.figures.predict_points import PredictionPoints
-from neuronagent.report.figures.predict_style import by_depth
+from neuronagent.report.figures.predict_style import by_depth, few_ticks
 from neuronagent.report.predictability_content import Curve, PredictabilityContent
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def draw_curves(
         axes.set_xlabel("step")
         _lines(axes, curves, looks)
     left.set_ylabel("mean squared error")
+    if left.get_yscale() == "log":
+        few_ticks(left.yaxis, left.get_ylim(), 6)
     named = {str(line.get_label()): line for axes in (left, right) for line in axes.lines}
     legend_below(figure, [line for name, line in named.items() if not name.startswith("_")], looks, columns=6)
     titled(figure, title, looks)
@@ -56,7 +58,6 @@ def _lines(axes: Axes, curves: Sequence[Curve], looks: Looks) -> None:
                   label=f"layer {one['layer']}" if place in named else "_")  # fmt: skip
     if any(value > 0 for one in curves for value in one["mse"]):
         axes.set_yscale("log")
-        axes.tick_params(which="both", axis="y", labelsize=SMALL, labelcolor=looks.ink, colors=looks.soft)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 

@@ -73,7 +73,10 @@ def fit(options: FitOptions, progress: Progress | None = None) -> Fit:
     work = FittingFolder(ready.folder, ready.identity)
     with work.alone():
         info = work.complete(replace=options.replace)
-        if info is not None:
+        lost = [] if info is None else Fit(ready.folder, info).lost()
+        if lost:
+            progress.note(f"{len(lost)} of the {len(ready.pairs)} maps of {options.name} are lost: it is fitted again")
+        if info is not None and not lost:
             progress.note(f"the fit {options.name} is complete already")
         else:
             _check_room(ready)

@@ -134,11 +134,20 @@ class Fit:
             there = ", ".join(map(str, self.pairs[:12])) + (", …" if len(self.pairs) > 12 else "")
             raise NotFoundError(f"the fit {self.name} has no map {pair}", remedy=f"it has {there}")
         found, about = load_map(map_path(self.folder, pair), device)
-        if about.get("identity") != self.info["identity"] or about.get("pair") != [*pair]:
+        if not self._owns(about, pair):
             raise IndexMismatchError(
                 f"{map_path(self.folder, pair)} is no map of the fit {self.name}", remedy="fit it again"
             )
         return found
+
+    def lost(self) -> list[Pair]:
+        """The pairs whose map is not there any more, cut short, or of another fit."""
+        from neuronagent.index.predictability.maps import about_map
+
+        return [pair for pair in self.pairs if not self._owns(about_map(map_path(self.folder, pair)), pair)]
+
+    def _owns(self, about: Mapping[str, Any] | None, pair: Pair) -> bool:
+        return about is not None and (about.get("identity"), about.get("pair")) == (self.info["identity"], [*pair])
 
 
 def fits_folder(db: str) -> Path:

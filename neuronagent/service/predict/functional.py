@@ -50,7 +50,7 @@ from neuronagent.store.predictions import save_fit, save_result
 if TYPE_CHECKING:
     from neuronagent.models.gated import GatedModel
 
-VERSION = 3
+VERSION = 1
 """Changes whenever the same scores and tokens would give other results."""
 TOKENS, NGRAMS, SEEDS, OUTLIER_RATIO = 200_000, 1_000, 100, 100.0
 FEW_TOKENS = 20_000

@@ -60,8 +60,7 @@ def analyse_layer(
         scores = functional_scores(totals, family.sums(by_key))
         for weighting, own in scores.items():
             selected = select(family, own, baselines[weighting], found)
-            result = family_result(family, selected, baselines[weighting], found, errors)
-            families[weighting][family.name] = result
+            families[weighting][family.name] = family_result(family, selected, baselines[weighting], found, errors)
             if weighting == TOTAL_VARIANCE:
                 sensitive[family.name] = sensitive_family(family, selected)
                 strongest += _strongest(family, selected)

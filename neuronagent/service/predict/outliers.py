@@ -40,7 +40,7 @@ def find_outliers(
         text = int(flat.texts[number])
         token = bos if is_bos else int(flat.ids[number])
         value = first[index] if is_bos and first is not None else totals.extreme[index]
-        l2, r2 = _number(errors.l2[index]), _number(errors.r2[index])
+        l2, r2 = _number(float(errors.l2[index])), _number(float(errors.r2[index]))
         found.append(
             {
                 "neuron": str(NeuronId(layer, index)),
@@ -88,4 +88,4 @@ def _below(errors: Floats, index: int) -> float | None:
 
 
 def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    return value if np.isfinite(value) else None

@@ -91,8 +91,8 @@ def _backward(one: Matrix) -> Iterator[Finding]:
                 "criterion": "Backward is better on over 60 % of the pairs of layers that have both maps; the contrary "
                 "under 40 %",
                 "verdict": _by_sign(share - 0.5, 0.1),
-                "numbers": f"Forward {digits(said['forward'][key])}, backward {digits(said['backward'][key])}; backward "
-                f"is better on {won} pairs of layers.",
+                "numbers": f"Forward {digits(said['forward'][key])}, backward {digits(said['backward'][key])}; "
+                f"backward is better on {won} pairs of layers.",
                 "section": "pairs",
             }
     yield from _same_target(ways[0][1])

@@ -37,9 +37,10 @@ def global_findings(content: PredictabilityContent) -> Iterator[Finding]:
         changes, names = _changes(views[0]), chunk_names(views[0])
         yield from _least_harm(changes)
         yield from _middle(names, changes)
-        yield from _paths(names, changes)
+        alone = _alone(views[0])
+        yield from _paths(names, changes, alone)
         yield from _first_chunk(changes)
-        yield from _last_chunk(names, changes)
+        yield from _last_chunk(names, changes, alone)
     yield from _domains(views)
     if content["halves"]["view"] is not None:
         yield from _halves(content["halves"]["view"])
@@ -53,6 +54,14 @@ def _changes(view: SubstitutionView) -> _Changes:
     return {
         (row.mapping, row.setting): [_change(cell) for cell in row.cells] for row in rows(view) if row.sources == CLEAN
     }
+
+
+def _alone(view: SubstitutionView) -> str:
+    """What to add where partial substitution of the last chunk costs nothing by its definition."""
+    *others, last = view["text"]["chunks"]
+    if others and len(last["layers"]) == 1:
+        return " The last chunk is the last layer alone, which only the output reads: partial substitution is free."
+    return ""
 
 
 def _change(cell: Measured | None) -> float | None:
@@ -99,7 +108,7 @@ def _middle(names: Sequence[str], changes: _Changes) -> Iterator[Finding]:
         }
 
 
-def _paths(names: Sequence[str], changes: _Changes) -> Iterator[Finding]:
+def _paths(names: Sequence[str], changes: _Changes, alone: str) -> Iterator[Finding]:
     """The share of the cost that the implicit path alone has, from the first chunk to the last."""
     for mapping in (PREDICTED, ZERO):
         complete, partial = changes.get((mapping, COMPLETE), []), changes.get((mapping, PARTIAL), [])
@@ -118,7 +127,7 @@ def _paths(names: Sequence[str], changes: _Changes) -> Iterator[Finding]:
             "criterion": "Of the loss that complete substitution costs, the part that partial substitution costs too "
             "is larger by 0.1 for the first chunk than for the last; the contrary if smaller by 0.1",
             "verdict": "holds" if gap >= 0.1 else "does not hold" if gap <= -0.1 else "not clear",
-            "numbers": f"Through later layers alone: {parts}.",
+            "numbers": f"Through later layers alone: {parts}.{alone}",
             "section": "substitution",
         }
 
@@ -131,7 +140,7 @@ def _first_chunk(changes: _Changes) -> Iterator[Finding]:
         parts = ", ".join(f"{mapping} {change(value)}" for mapping, value in known)
         yield {
             "paper": "Partial substitution of the first chunk is nearly free, whatever takes its place.",
-            "where": "Table 1 as printed: 33.3 to 34.8, by another order of words than the definition",
+            "where": "Table 1: 33.3 to 34.8, unmodified 33.35",
             "criterion": "With every mapping it changes the loss by less than 0.01; the contrary if with none",
             "verdict": "holds" if free == len(known) else "not clear" if free else "does not hold",
             "numbers": f"Change of the loss: {parts}.",
@@ -139,7 +148,7 @@ def _first_chunk(changes: _Changes) -> Iterator[Finding]:
         }
 
 
-def _last_chunk(names: Sequence[str], changes: _Changes) -> Iterator[Finding]:
+def _last_chunk(names: Sequence[str], changes: _Changes, alone: str) -> Iterator[Finding]:
     better, cells, parts = 0, 0, list[str]()
     for mapping in (PREDICTED, *_OTHERS):
         complete, partial = changes.get((mapping, COMPLETE), []), changes.get((mapping, PARTIAL), [])
@@ -153,7 +162,7 @@ def _last_chunk(names: Sequence[str], changes: _Changes) -> Iterator[Finding]:
             "where": "§ 4.2",
             "criterion": "It has the lower loss with every mapping; the contrary if with none",
             "verdict": "holds" if better == cells else "not clear" if better else "does not hold",
-            "numbers": f"{names[-1].capitalize()}: {'; '.join(parts)}.",
+            "numbers": f"{names[-1].capitalize()}: {'; '.join(parts)}.{alone}",
             "section": "substitution",
         }
 

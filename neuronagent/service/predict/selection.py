@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from neuronagent.index.predictability.functional import SumsByKey, Totals, functional_scores, nested_sums, threshold
 from neuronagent.predictability.functional import (
+    NAMED,
     TENTH,
     TOTAL_VARIANCE,
     WEIGHTINGS,
@@ -131,7 +132,7 @@ def family_result(family: Family, own: Selected, baseline: Baseline, found: Prop
         "selected": float(own.chosen.sum(1).mean() / varying) if some and varying else None,
         "any": int((passed > 0).sum()),
         "least": least,
-        "sensitive": int((passed >= least).sum()) if some else 0,
+        "sensitive": int(is_sensitive(own).sum()),
         "highest": quantiles_of(highest(own.mu)),
         "l2": against(family, mean_over(own.chosen, errors.l2), baseline.l2, found),
         "r2": against(family, mean_over(own.chosen, errors.floored), baseline.r2, found),
@@ -139,10 +140,18 @@ def family_result(family: Family, own: Selected, baseline: Baseline, found: Prop
     }
 
 
+def is_sensitive(own: Selected) -> NDArray[np.bool_]:
+    """The neurons `[N]` that more properties select than chance allows, or one that takes away `NAMED` of their
+    variance: a detector of a single n-gram is one, too."""
+    properties = len(own.mu)
+    if not properties:
+        return np.zeros(own.mu.shape[1], dtype=np.bool_)
+    return (own.chosen.sum(0) >= least_passed(properties)) | (own.chosen & (own.mu >= NAMED)).any(0)
+
+
 def sensitive_family(family: Family, own: Selected) -> SensitiveFamily:
-    """The neurons that more properties select than chance allows, and the strongest property of each."""
-    passed = own.chosen.sum(0) if len(family) else np.zeros(own.mu.shape[1], dtype=np.int64)
-    neurons = np.flatnonzero(passed >= least_passed(len(family))) if len(family) else np.zeros(0, dtype=np.int64)
+    """The neurons that are sensitive to the family, and the strongest property of each."""
+    passed, neurons = own.chosen.sum(0), np.flatnonzero(is_sensitive(own))
     scores = np.where(own.chosen, own.mu, -np.inf)[:, neurons]
     best = scores.argmax(0) if len(neurons) else np.zeros(0, dtype=np.int64)
     used, place = np.unique(best, return_inverse=True)

@@ -127,8 +127,8 @@ def test_memory_is_known_to_the_byte(shared: bool) -> None:
     found = Grams(PAIRS, WIDTHS, WIDTHS, shared=shared, device="cpu")
     held = [value for name, value in found.state().items() if name != "tokens"]
     storage = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in held}
-    largest_product = (4 + 8) * 128 * 300  # a strip of a symmetric block
-    assert bytes_needed(PAIRS, WIDTHS, WIDTHS, shared) == sum(storage.values()) + largest_product
+    product = (4 + 8) * 128 * 300  # a strip of a symmetric block
+    assert bytes_needed(PAIRS, WIDTHS, WIDTHS, shared) == sum(storage.values()) + product
 
 
 def test_wide_layers_need_no_more_than_their_blocks_and_a_bounded_scratch() -> None:

@@ -93,7 +93,7 @@ def test_no_other_power_of_ten_is_better_on_the_tokens_kept_aside(tokens: int, n
     fit, select = noisy(tokens, 5, noise=noise), noisy(400, 6, noise=noise)
     found = solved(fit, select, intercept=True)
     others = [error(*normal_equations(fit, 10.0**power, intercept=True), select) for power in range(-9, 5)]
-    assert found.select_mse == pytest.approx(min(others), rel=1e-5)
+    assert found.select_mse == pytest.approx(min(others), rel=1e-4)
 
 
 @pytest.mark.parametrize("intercept", [False, True])
