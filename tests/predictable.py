@@ -5,6 +5,7 @@
     predictable.KINDS[NeuronId(1, 3)]                          what is known of a neuron: a `Kind`
     predictable.linear_map(1)                                  the planted rows of M_{0→1}, [16, 16], NaN where none is
     predictable.world()                                        model, texts and index of them, once per session
+    predictable.scored(folder)                                 a copy of the index with a scored fit of adjacent layers
 
 How it is known:
 
@@ -24,6 +25,7 @@ from __future__ import annotations
 import atexit
 import json
 import random
+import shutil
 import tempfile
 from dataclasses import dataclass
 from enum import Enum
@@ -38,6 +40,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from neuronagent.domain import NeuronId
 from neuronagent.service.build import BuildOptions, build_index
+from neuronagent.service.predict.fit import FitOptions, fit
+from neuronagent.service.predict.scoring import score
 
 Array = NDArray[np.float64]
 
@@ -233,3 +237,18 @@ def world() -> PredictableWorld:
     db = folder / "predictable.db"
     build_index(BuildOptions(model=str(model.folder), text=str(source), db=str(db), salt=SALT, max_tokens=LONGEST))
     return PredictableWorld(model=model, source=source, db=db)
+
+
+@cache
+def _scored() -> Path:
+    folder = world().db.parent / "scored"
+    folder.mkdir()
+    db = Path(shutil.copy(world().db, folder / "model.db"))
+    fit(FitOptions(db=str(db), device="cpu"))
+    score(str(db), device="cpu")
+    return db
+
+
+def scored(folder: Path) -> Path:
+    """The index with a scored fit of neighbouring layers, made once per session, copied to `folder`/index."""
+    return shutil.copytree(_scored().parent, folder / "index") / _scored().name

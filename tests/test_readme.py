@@ -48,18 +48,31 @@ def run(arguments: list[str], data: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture(scope="module")
+def foretold(data: Path) -> Path:
+    """The same after the README's own `predict fit` and `predict scores`, on which others build: tests of one
+    module may run in any order, in several processes."""
+    for command in FIRST:
+        assert run(["-m", "neuronagent", *shlex.split(command, comments=True)[1:]], data).returncode == 0
+    return data
+
+
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
+FIRST = [line for line in COMMANDS if re.match(r"neuronagent predict (fit|scores) +(--tokens \d+ +)?#", line)]
 
 
 def test_the_readme_has_commands_and_python() -> None:
     assert len(COMMANDS) >= 8
+    assert len(FIRST) == 2
     assert blocks("python")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_readme_works(command: str, data: Path) -> None:
+def test_a_command_of_the_readme_works(command: str, data: Path, request: pytest.FixtureRequest) -> None:
     program, *arguments = shlex.split(command, comments=True)
     assert program == "neuronagent"
+    if arguments[0] == "predict":
+        request.getfixturevalue("foretold")
     done = run(["-m", "neuronagent", *arguments], data)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
@@ -92,5 +105,6 @@ def test_every_command_is_mentioned() -> None:
     for name in (
         "index", "info", "show", "explain", "explanations", "score", "judge-check", "search", "check", "demo", "serve",
         "run", "attribute", "ablate", "steer", "report", "plot", "mcp install", "mcp doctor", "mcp uninstall",
+        "predict fit", "predict scores", "predict substitute", "predict functional", "predict report",
     ):  # fmt: skip
         assert re.search(rf"neuronagent {name}|make {name}", README), name

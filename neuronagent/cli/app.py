@@ -46,6 +46,7 @@ from neuronagent.cli import (
     upgrade,
 )
 from neuronagent.cli.output import say
+from neuronagent.cli.text import visible
 from neuronagent.errors import Interrupted, NeuronagentError, StorageError
 
 DEBUG_VARIABLE = "NEURONAGENT_DEBUG"
@@ -153,7 +154,7 @@ def _run(arguments: Sequence[str]) -> int:
 def _fail(line: str, code: int) -> int:
     if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
         traceback.print_exc()
-    say("error: " + " ".join(line.split()))
+    say("error: " + visible(" ".join(line.split())))
     return code
 
 

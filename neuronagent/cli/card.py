@@ -41,14 +41,27 @@ def model_name(model: View) -> str:
 
 
 def plain_table(columns: Sequence[tuple[str, str]]) -> Table:
-    """A table without lines; each column has a title and is `left`, `right` or may `wrap`."""
+    """A table without lines; each column has a title and is `left`, `right` or may `wrap`. Where none may and there is
+    no room all do: a number that is cut off is another number."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    some = any(justify == "wrap" for _, justify in columns)
     for title, justify in columns:
         side = "right" if justify == "right" else "left"
-        table.add_column(title, justify=side, no_wrap=justify != "wrap", overflow="fold")
+        table.add_column(title, justify=side, no_wrap=some and justify != "wrap", overflow="fold")
     return table
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Print a table of numbers as wide as it is: in a narrow terminal its lines run on, but no number is cut."""
+    from rich.measure import Measurement
+
+    before = console.width
+    wanted = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    console.width = max(before, wanted)
+    console.print(table)
+    console.width = before
 
 
 def cells(*values: str) -> tuple[Text, ...]:
@@ -114,4 +127,4 @@ def next_commands(console: Console, *commands: str, db: str | None = None) -> No
 
     for place, command in enumerate(commands):
         line = Text("next: " if not place else "      ", style="dim")
-        console.print(line.append(command + db_option(db), style="default not dim"), soft_wrap=True)
+        console.print(line.append(text.visible(command + db_option(db)), style="default not dim"), soft_wrap=True)

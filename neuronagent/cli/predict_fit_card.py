@@ -6,9 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from neuronagent.cli import card, text
-from neuronagent.cli.predict_options import DEFAULT_FIT
 from neuronagent.cli.progress import duration
-from neuronagent.predictability.scores import Pair
+from neuronagent.predictability.scores import FitKind, Pair, fit_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +26,8 @@ def print_fit(console: Console, found: Fit, db: str | None) -> None:
     console.print(Text(f"{text.visible(info['name'])}: {_said(info)}", style="bold"))
     read = info["text"]
     used = {
-        split: f"{read['tokens'][split]:,} tokens of {read['documents'][split]:,} documents" for split in read["tokens"]
+        split: f"{read['tokens'][split]:,} tokens of {count:,} document{'s' * (count != 1)}"
+        for split, count in read["documents"].items()
     }
     console.print(Text(f"{text.visible(text.short(read['source']))}: fitted on {used['explain']}, ridge chosen on "
                        f"{used['select']}; {used['test']} are left to score on"))  # fmt: skip
@@ -48,13 +48,17 @@ def print_fit(console: Console, found: Fit, db: str | None) -> None:
     console.print(table)
     if len(shown) < len(rows):
         console.print(Text(f"The best {len(shown)} of {len(rows)} maps; --json has all.", style="dim"))
-    console.print(Text("R² of all neurons of a layer together, on select, which the ridge was chosen on.", style="dim"))
+    console.print(Text(_measured(info), style="dim"))
     for line in info["warnings"]:
         console.print(Text(f"warning: {text.visible(line)}", style="yellow"))
     spent = ", ".join(f"{name} {duration(seconds)}" for name, seconds in info["seconds"].items() if seconds >= 1)
     console.print(Text(f"{spent + ' · ' if spent else ''}maps in {found.folder}", style="dim"), soft_wrap=True)
-    chosen = "" if info["name"] == DEFAULT_FIT else f" --fit {info['name']}"
-    card.next_commands(console, f"neuronagent predict scores{chosen}", f"neuronagent predict substitute{chosen}", db=db)
+    chosen = fit_option(info["name"])
+    if info["source_model"] is None:
+        following = [f"neuronagent predict scores{chosen}", f"neuronagent predict substitute{chosen}"]
+    else:  # the other model does not run beside this one: its maps replace nothing
+        following = [f"neuronagent predict scores{chosen} --source-model FOLDER"]
+    card.next_commands(console, *following, db=db)
 
 
 def print_preview(console: Console, found: Preview) -> None:
@@ -92,8 +96,19 @@ def _said(info: FitInfo) -> str:
     return ", ".join(parts)
 
 
+def _measured(info: FitInfo) -> str:
+    """What the columns are. Here R² counts from the mean of the fitted tokens, that of `predict scores` from the mean
+    of the scored ones."""
+    on = "select" if info["kind"] == FitKind.ADAGRAD.value else "select, which the ridge was chosen on"
+    said = f"R² = 1 − MSE ÷ MSE of mean, of all neurons of a layer together, on {on}; means are of the fitted texts."
+    if info["rank"] is None:
+        return said
+    what = "variance" if info["intercept"] else "squares"
+    return f"{said} Kept: of the {what} of what the full map foretells there."
+
+
 def _facts(info: FitInfo, pair: Pair) -> PairFacts:
-    return info["by_pair"][f"{pair.source}:{pair.target}"]
+    return info["by_pair"][pair.key]
 
 
 def _r2(facts: PairFacts) -> float:

@@ -49,7 +49,7 @@ def command(
         typer.Option(
             "--weighting",
             metavar="WHICH",
-            help="Which of both weightings of eq. 7 is printed: total (variance) or paper (as printed there).",
+            help="Which of the two weightings of eq. 7 is printed: total (variance) or paper (as printed there).",
         ),
     ] = "total",
     memory: Annotated[

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from neuronagent.cli import card, text
-from neuronagent.cli.predict_options import DEFAULT_FIT
 from neuronagent.predictability.functional import (
     FAMILIES,
     NAMED,
@@ -16,6 +15,8 @@ from neuronagent.predictability.functional import (
     FunctionalLayer,
     Quartiles,
 )
+from neuronagent.predictability.scores import fit_option
+from neuronagent.report.predictability_numbers import digits
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +43,8 @@ def print_functional(console: Console, view: FunctionalView, weighting: str, db:
     _strongest(console, layers)
     _outliers(console, layers, summary)
     _contingency(console, summary["contingency"])
-    chosen = "" if view["fit"] == DEFAULT_FIT else f" --fit {view['fit']}"
+    console.print()
+    chosen = fit_option(view["fit"])
     other = "total" if weighting == "paper" else "paper"
     card.next_commands(console, f"neuronagent predict functional{chosen} --weighting {other}", db=db)
 
@@ -111,7 +113,7 @@ def _background(console: Console, layers: Sequence[FunctionalLayer]) -> None:
         )  # fmt: skip
     console.print(table)
     for reason, which in reasons.items():
-        _note(console, f"none of layer {', '.join(which)}: {text.visible(reason)}")
+        _note(console, f"layer{'s' * (len(which) != 1)} {', '.join(which)} not shown: {text.visible(reason)}")
     console.print()
 
 
@@ -161,14 +163,14 @@ def _outliers(console: Console, layers: Sequence[FunctionalLayer], summary: Func
 
 
 def _contingency(console: Console, cells: Sequence[ContingencyCell]) -> None:
-    found = sorted((cell for cell in cells if (cell["q"] or 1.0) <= _LEVEL and cell["q"] is not None), key=_q)
+    found = sorted((cell for cell in cells if _q(cell) < _LEVEL), key=_q)
     tested = sum(cell["q"] is not None for cell in cells)
     if not found:
-        _note(console, f"no IO class or role has more or fewer of these neurons than chance: {tested:,} pairs, q > .05")
+        _note(console, f"no IO class or role has more or fewer of these neurons than chance: {tested:,} cells, q ≥ .05")
         return
-    _title(console, f"IO classes and roles: {len(found)} of {tested:,} pairs differ from chance within layers, q ≤ .05")
+    _title(console, f"IO classes and roles: {len(found)} of {tested:,} cells differ from chance within layers, q < .05")
     table = card.plain_table(
-        [("neurons", "left"), ("of", "left"), ("count", "right"), ("expected", "right"), ("odds ratio", "left"),
+        [("neurons", "left"), ("of", "left"), ("count", "right"), ("expected", "right"), ("odds ratio [95 %]", "left"),
          ("q", "right")]
     )  # fmt: skip
     for cell in found[:_MOST_CELLS]:
@@ -207,7 +209,7 @@ def _percent(value: float | None) -> str:
 
 
 def _length(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
+    return digits(value)
 
 
 def _title(console: Console, said: str) -> None:

@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 
 from neuronagent.cli.live_options import Device, Model
+from neuronagent.predictability.scores import DEFAULT_FIT
 
 __all__ = ["DEFAULT_FIT", "Device", "FitName", "Model", "Source", "Tokens"]
-
-DEFAULT_FIT = "default"
 
 FitName = Annotated[
     str, typer.Option("--fit", metavar="NAME", help="Which fit of this index, as `predict fit --name` called it.")

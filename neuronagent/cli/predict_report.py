@@ -113,4 +113,5 @@ def _print_done(done: Written, db: str | None) -> None:
         out.print(Text(f"open {visible(str(done.folder / PAGE))}"), soft_wrap=True)
         if done.missing:
             out.print(Text(f"not there yet: {', '.join(done.missing)}", style="dim"), soft_wrap=True)
-            next_commands(out, *dict.fromkeys(COMMANDS[name] for name in done.missing[:3]), db=db)
+            steps = [step for name in done.missing[:3] for step in COMMANDS[name].split(" && ")]
+            next_commands(out, *dict.fromkeys(steps), db=db)

@@ -13,7 +13,7 @@ from neuronagent.cli.predict_options import DEFAULT_FIT, Device, FitName, Model,
 from neuronagent.cli.progress import terminal_progress
 from neuronagent.domain import NeuronId
 from neuronagent.errors import UsageError
-from neuronagent.predictability.scores import OWN_TEST, StoredFit, text_key
+from neuronagent.predictability.scores import StoredFit, text_key
 from neuronagent.settings import chosen_db
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def command(
     one = None if neuron is None else NeuronId.parse(neuron)
     some = None if layers is None else criteria.parse_layers(layers)
     target = chosen_db(db)
-    key = OWN_TEST if source is None else text_key(source)
+    key = text_key(source)
     if not stored:
         from neuronagent.service.predict.scoring import score
 

@@ -8,8 +8,8 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from neuronagent.cli import card, text
-from neuronagent.cli.predict_options import DEFAULT_FIT
-from neuronagent.predictability.scores import OWN_TEST, POSITION, PREVIOUS_TOKEN, TOKEN
+from neuronagent.predictability.scores import OWN_TEST, POSITION, PREVIOUS_TOKEN, TOKEN, fit_option
+from neuronagent.report.predictability_numbers import digits
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +23,8 @@ _MATRICES = (
     ("pearson_median", "Pearson's r, median over neurons"),
 )
 _BASELINES = ((TOKEN, "token"), (PREVIOUS_TOKEN, "previous"), (POSITION, "position"))
-_MOST_COLUMNS = 16
+_CORNER, _GAP = "from ↓ to →", 2
+_LIFT = "lift: R² less that of the token alone"
 
 
 def print_layers(console: Console, view: View, db: str | None) -> None:
@@ -44,11 +45,11 @@ def print_layers(console: Console, view: View, db: str | None) -> None:
     if dead:
         said = ", ".join(f"{count:,} of layer {layer}" for layer, count in dead.items())
         console.print(Text(f"never vary on these tokens, so that no R² exists: {said}", style="dim"))
-    chosen = "" if view["fit"] == DEFAULT_FIT else f" --fit {view['fit']}"
+    chosen = fit_option(str(view["fit"]))
     chosen += "" if view["text"] == OWN_TEST else f" --text {quote(str(view['source']))} --stored"
     last = layers[-1]["layer"]
     card.next_commands(
-        console, f"neuronagent predict scores{chosen} --layer {last} [--reverse]",
+        console, f"neuronagent predict scores{chosen} --layer {last}",
         f"neuronagent predict scores{chosen} --neuron {last}.0", db=db,
     )  # fmt: skip
 
@@ -71,7 +72,7 @@ def _of(layer: View, predictor: str) -> View:
 def _rows(console: Console, layers: Sequence[View]) -> None:
     table = card.plain_table(
         [("layer", "left"), ("from", "left"), ("L2", "right"), ("R²", "right"), ("quartiles", "left"), ("r", "right"),
-         ("lift", "right"), *((f"R² {name}", "right") for _, name in _BASELINES)]
+         ("lift", "right"), *((name, "right") for _, name in _BASELINES)]
     )  # fmt: skip
     for layer in layers:
         own = next(iter(_sources(layer)), {})
@@ -84,8 +85,9 @@ def _rows(console: Console, layers: Sequence[View]) -> None:
                 *(text.score(_of(layer, name).get("r2_median")) for name, _ in _BASELINES),
             )
         )  # fmt: skip
-    console.print(table)
-    _note(console, "L2 is a mean over neurons, all else medians; lift: R² less that of the token alone")
+    card.print_whole(console, table)
+    _note(console, "L2 is a mean over neurons, all else medians; token, previous (token), position: R² of these alone; "
+          f"{_LIFT}")  # fmt: skip
 
 
 def _matrix(console: Console, layers: Sequence[View], of: str, title: str) -> None:
@@ -93,15 +95,19 @@ def _matrix(console: Console, layers: Sequence[View], of: str, title: str) -> No
 
     console.print(Text(title, style="bold"))
     sources = sorted({each["source"] for layer in layers for each in _sources(layer)})
-    for start in range(0, len(layers), _MOST_COLUMNS):
-        shown = layers[start : start + _MOST_COLUMNS]
-        table = card.plain_table([("from ↓ to →", "left"), *((str(layer["layer"]), "right") for layer in shown)])
+    said = {
+        (source, layer["layer"]): "·" if value is None else _length(value) if of == "rmse_mean" else text.score(value)
+        for layer in layers
+        for source in sources
+        for value in (_of(layer, f"layer {source}").get(of),)
+    }
+    widest = max(map(len, said.values()), default=1) + _GAP
+    columns = max(1, (console.width - len(_CORNER) - _GAP) // widest)
+    for start in range(0, len(layers), columns):
+        shown = layers[start : start + columns]
+        table = card.plain_table([(_CORNER, "left"), *((str(layer["layer"]), "right") for layer in shown)])
         for source in sources:
-            values = [_of(layer, f"layer {source}").get(of) for layer in shown]
-            words = [_length(value) if of == "rmse_mean" else text.score(value) for value in values]
-            table.add_row(
-                *card.cells(str(source), *(w if v is not None else "·" for w, v in zip(words, values, strict=True)))
-            )
+            table.add_row(*card.cells(str(source), *(said[source, layer["layer"]] for layer in shown)))
         console.print(table)
 
 
@@ -135,7 +141,7 @@ def _averages(console: Console, directions: Sequence[View]) -> None:
 def print_neurons(console: Console, rows: Sequence[RankedNeuron], total: int, without: int, order: str) -> None:
     """A row per neuron."""
     _table(console, rows, "neuron", [str(row.neuron) for row in rows], names=True)
-    _note(console, f"{len(rows)} of {total:,} neurons, {order}; 95 % intervals over documents")
+    _note(console, f"{len(rows)} of {total:,} neurons, {order}; intervals over documents; {_LIFT}")
     if without:
         _note(console, f"{without:,} more have no such score: they, or what foretells them, never vary")
     reasons = {row.interval_reason for row in rows} - {None}
@@ -151,6 +157,7 @@ def print_neuron(console: Console, rows: Sequence[RankedNeuron]) -> None:
     scale = f"mean {text.number(first.scores['mean'])}, sd {_length(math.sqrt(max(0.0, first.scores['variance'])))}"
     console.print(Text(f"{first.neuron}: {scale}", style="bold"))
     _table(console, rows, "foretold from", [row.predictor for row in rows], names=False)
+    _note(console, f"intervals over documents; {_LIFT}")
     if not first.scores["variance"] > 0:
         _note(console, f"no R², no r and no lift: {first.reason}")
     reasons = {row.interval_reason for row in rows} - {None}
@@ -160,8 +167,8 @@ def print_neuron(console: Console, rows: Sequence[RankedNeuron]) -> None:
 
 def _table(console: Console, rows: Sequence[RankedNeuron], title: str, firsts: Sequence[str], *, names: bool) -> None:
     table = card.plain_table(
-        [(title, "left"), *([("from", "left")] if names else []), ("R² [95 %]", "left"), ("r", "left"), ("L2", "right"),
-         ("lift", "left"), *([("R² token", "right")] if names else [])]
+        [(title, "left"), *([("from", "left")] if names else []), ("R² [95 %]", "wrap"), ("r [95 %]", "wrap"),
+         ("L2", "right"), ("lift [95 %]", "wrap"), *([("token", "right")] if names else [])]
     )  # fmt: skip
     for first, row in zip(firsts, rows, strict=True):
         own = row.scores
@@ -192,7 +199,7 @@ def _known(value: float) -> float | None:
 
 
 def _length(value: float | None) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3g}"
+    return digits(value)
 
 
 def _note(console: Console, said: str) -> None:

@@ -11,6 +11,7 @@ from neuronagent.cli.output import page, print_json
 from neuronagent.cli.predict_options import DEFAULT_FIT, Device, FitName, Model
 from neuronagent.cli.progress import terminal_progress
 from neuronagent.errors import NotFoundError, UsageError
+from neuronagent.predictability.scores import fit_option
 from neuronagent.predictability.substitution import SOURCES
 from neuronagent.settings import chosen_db
 
@@ -143,7 +144,7 @@ def _show(
         views = substitution_views(index, found, None if done is None else done.settings)
         half = halves_view(index, found, None if done is None else done.settings[""]) if halves else None
     if not views:
-        chosen = "" if name == DEFAULT_FIT else f" --fit {name}"
+        chosen = fit_option(name)
         raise NotFoundError(
             f"nothing was substituted with the fit {name} yet", remedy=f"run: neuronagent predict substitute{chosen}"
         )
@@ -151,9 +152,7 @@ def _show(
         view: dict[str, Any] = {"schema_version": 1, "fit": name, "texts": views, "halves": half}
         print_json(view if done is None else {**view, "computed": done.computed, "kept": done.kept})
         return
-    from neuronagent.cli.predict_substitute_card import print_halves, print_substitution
+    from neuronagent.cli.predict_substitute_card import print_substitution
 
     with page() as out:
-        print_substitution(out, name, views, intervals, db)
-        if half is not None:
-            print_halves(out, half, intervals)
+        print_substitution(out, name, views, intervals, db, half)

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from neuronagent.cli import card, text
-from neuronagent.cli.predict_options import DEFAULT_FIT
-from neuronagent.predictability.scores import OWN_TEST
-from neuronagent.predictability.substitution import CLEAN, Chunk, Measured
+from neuronagent.predictability.scores import OWN_TEST, fit_option
+from neuronagent.predictability.substitution import CLEAN, Chunk, Measured, chained_as_clean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,9 +34,14 @@ _FEWER = "halves are measured on the test documents alone, and what is stored is
 
 
 def print_substitution(
-    console: Console, fit: str, views: Sequence[SubstitutionView], intervals: bool, db: str | None
+    console: Console,
+    fit: str,
+    views: Sequence[SubstitutionView],
+    intervals: bool,
+    db: str | None,
+    half: HalvesView | None = None,
 ) -> None:
-    """A table per text; one of averages where there are several texts."""
+    """A table per text, one of averages where there are several, and halves if there are."""
     from rich.text import Text
 
     for view in views:
@@ -58,13 +62,15 @@ def print_substitution(
         console.print()
     if len(views) > 1:
         _averages(console, views)
-    chosen = "" if fit == DEFAULT_FIT else f" --fit {fit}"
-    card.next_commands(
-        console, f"neuronagent predict substitute{chosen} --halves", f"neuronagent predict functional{chosen}", db=db
-    )
+    if half is not None:
+        _halves(console, half, intervals)
+        console.print()
+    chosen = fit_option(fit)
+    more = [f"neuronagent predict substitute{chosen} --halves"] if half is None else []
+    card.next_commands(console, *more, f"neuronagent predict functional{chosen}", db=db)
 
 
-def print_halves(console: Console, view: HalvesView, intervals: bool) -> None:
+def _halves(console: Console, view: HalvesView, intervals: bool) -> None:
     """The paper's Figure 4 as a table: a row per metric and way, a column per chunk."""
     from rich.text import Text
 
@@ -86,9 +92,9 @@ def print_halves(console: Console, view: HalvesView, intervals: bool) -> None:
         before = metric
     table.add_row(*card.cells("all", "predicted", "predicted", *map(shown, view["all"])))
     table.add_row(*card.cells("none", "actual", "actual", *(shown(said["original"]) for _ in names)))
-    console.print(table)
+    card.print_whole(console, table)
     note = "the top half of a layer has the larger values; neurons without one are in the bottom half"
-    console.print(Text(note + ("; changes of the loss" if intervals else ""), style="dim"))
+    console.print(Text(note + ("; changes of the loss, nats per token, ± 95 %" if intervals else ""), style="dim"))
 
 
 def _where(said: SubstitutionText) -> str:
@@ -106,7 +112,11 @@ def _measured_on(said: SubstitutionText) -> str:
 
 def _chunk_line(chunk: Chunk) -> str:
     maps = ", ".join(f"{source}→{layer}" for layer, source in chunk["replaced"]) or "nothing is replaced"
-    stays = f"; {_layers(chunk['stays'])} stays actual" if chunk["stays"] and chunk["replaced"] else ""
+    stays = (
+        f"; {_layers(chunk['stays'])} stay{'s' * (len(chunk['stays']) == 1)} actual"
+        if chunk["stays"] and chunk["replaced"]
+        else ""
+    )
     return f"{chunk['name']}: {_layers(chunk['layers'])}, {maps}{stays}"
 
 
@@ -120,39 +130,51 @@ def _layers(layers: Sequence[int]) -> str:
 def _rows(view: SubstitutionView) -> dict[tuple[str, str, str], list[Measured | None]]:
     from neuronagent.service.predict.substitution_views import rows
 
-    return rows(view["cells"], len(view["text"]["chunks"]))
+    same = chained_as_clean(view["cells"])
+    found = rows(view["cells"], len(view["text"]["chunks"]))
+    return {key: row for key, row in found.items() if key[2] == CLEAN or not same}
 
 
 def _table(console: Console, view: SubstitutionView) -> None:
+    from rich.text import Text
+
     names = [(chunk["name"], "right") for chunk in view["text"]["chunks"]]
     table = card.plain_table([("mapping", "left"), ("setting", "left"), *names, ("mean", "right")])
     means = {(each["mapping"], each["setting"], each["sources"]): each["perplexity"] for each in view["averages"]}
     for key, row in _rows(view).items():
         table.add_row(*card.cells(*_named(key), *map(_perplexity, row), _plain(means[key])))
-    console.print(table)
+    card.print_whole(console, table)
+    if chained_as_clean(view["cells"]):
+        said = "chained sources give the same numbers: no chunk replaces a layer and its source"
+        console.print(Text(said, style="dim"))
 
 
 def _changes(console: Console, view: SubstitutionView) -> None:
+    from rich.text import Text
+
     names = [(chunk["name"], "right") for chunk in view["text"]["chunks"]]
     table = card.plain_table([("change of loss", "left"), ("setting", "left"), *names])
     for key, row in _rows(view).items():
         table.add_row(*card.cells(*_named(key), *map(_change, row)))
     console.print()
-    console.print(table)
+    card.print_whole(console, table)
+    console.print(Text("nats per token, ± half of the 95 % interval over documents", style="dim"))
 
 
 def _averages(console: Console, views: Sequence[SubstitutionView]) -> None:
     """The paper's Table 2."""
     from rich.text import Text
 
-    console.print(Text("means over the chunks", style="bold"))
-    columns = [(_where(view["text"]), "right") for view in views]
+    console.print(Text("means over the chunks; own: the test documents", style="bold"))
+    names = (view["text"] for view in views)
+    columns = [("own" if one["settings"]["text"] == OWN_TEST else _where(one), "right") for one in names]
     table = card.plain_table([("mapping", "left"), ("setting", "left"), *columns])
     means = [
         {(each["mapping"], each["setting"], each["sources"]): each["perplexity"] for each in view["averages"]}
         for view in views
     ]
-    for key in means[0]:
+    same = all(chained_as_clean(view["cells"]) for view in views)
+    for key in (key for key in means[0] if key[2] == CLEAN or not same):
         table.add_row(*card.cells(*_named(key), *(_plain(each.get(key)) for each in means)))
     table.add_row(*card.cells("unmodified", "", *(_perplexity(view["text"]["original"]) for view in views)))
     console.print(table)
@@ -183,7 +205,8 @@ def _perplexity(found: Measured | None) -> str:
 
 def _interval(found: Measured) -> str:
     whole = found["lo"] is not None and found["hi"] is not None
-    return f"{_perplexity(found)} ({_plain(found['lo'])}–{_plain(found['hi'])})" if whole else _perplexity(found)
+    own = _perplexity(found)
+    return f"{own} (95 % interval {_plain(found['lo'])}–{_plain(found['hi'])})" if whole else own
 
 
 def _change(found: Measured | None) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from neuronagent.cli.output import say
+from neuronagent.cli.text import visible
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -27,8 +28,9 @@ def terminal_progress() -> Generator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"))
-    with Progress(*columns, console=Console(stderr=True, markup=False, emoji=False)) as bars:
+    stage, said = (TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[said]"))
+    console = Console(stderr=True, markup=False, emoji=False)
+    with Progress(SpinnerColumn(), stage, BarColumn(), said, console=console) as bars:
         yield BarProgress(bars)
 
 
@@ -61,8 +63,8 @@ class PlainProgress:
         self.stage, self.pace, self.spoken = "", Pace(0, ""), 0.0
 
     def start(self, stage: str, total: int, unit: str) -> None:
-        self.stage, self.pace, self.spoken = stage, Pace(total, unit), time.monotonic()
-        say(f"{stage} …")
+        self.stage, self.pace, self.spoken = visible(stage), Pace(total, unit), time.monotonic()
+        say(f"{self.stage} …")
 
     def advance(self, done: int) -> None:
         words = self.pace.words(done)
@@ -71,7 +73,7 @@ class PlainProgress:
             say(f"{self.stage}: {words}")
 
     def note(self, line: str) -> None:
-        say(line)
+        say(visible(line))
 
 
 class BarProgress:
@@ -84,7 +86,7 @@ class BarProgress:
     def start(self, stage: str, total: int, unit: str) -> None:
         self._finish()
         self.pace = Pace(total, unit)
-        self.task = int(self.bars.add_task(stage, total=total or None, said=""))
+        self.task = int(self.bars.add_task(visible(stage), total=total or None, said=""))
 
     def advance(self, done: int) -> None:
         if self.task is not None:
@@ -92,7 +94,7 @@ class BarProgress:
             self.bars.update(self.bars.tasks[self.task].id, completed=done)
 
     def note(self, line: str) -> None:
-        self.bars.console.print(line)
+        self.bars.console.print(visible(line), highlight=False)
 
     def _finish(self) -> None:
         if self.task is not None:

@@ -8,24 +8,27 @@ BOS. All values of `post` are in the model's own signs: no score here depends on
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, NamedTuple
 
 from neuronagent.domain import clip
 from neuronagent.errors import UsageError
+
+if TYPE_CHECKING:  # the command line reads this module for its words: `--help` loads no numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 MEAN, TOKEN, PREVIOUS_TOKEN, POSITION = "mean", "token", "previous token", "position"
 BASELINES: tuple[str, ...] = (MEAN, TOKEN, PREVIOUS_TOKEN, POSITION)
 OWN_TEST = ""
 """The name of the text that a fit is scored on first: the documents of the `test` split of what it was fitted on."""
+
+DEFAULT_FIT = "default"
+"""What a fit is called that nobody gave a name."""
 
 _LONGEST_TEXT = 255
 _LAYER = re.compile(r"layer (\d+)")
@@ -43,6 +46,16 @@ class Pair(NamedTuple):
     def __str__(self) -> str:
         return f"{self.source}→{self.target}"
 
+    @property
+    def key(self) -> str:
+        """`0:1`, how JSON and options name a pair."""
+        return f"{self.source}:{self.target}"
+
+
+def fit_option(name: str) -> str:
+    """` --fit NAME` as a command takes it; nothing for the default one."""
+    return "" if name == DEFAULT_FIT else f" --fit {name}"
+
 
 def layer_predictor(layer: int) -> str:
     """How the predictor from `layer` is called."""
@@ -55,10 +68,15 @@ def source_layer(predictor: str) -> int | None:
     return None if match is None else int(match[1])
 
 
-def text_key(source: str) -> str:
-    """What scores on `source` are stored under: its name, the end of it a hash where it is very long."""
+def text_key(source: str | None) -> str:
+    """What scores on `source` are stored under: its name, the end of it a hash where it is very long; None is the own
+    test split."""
+    if source is None:
+        return OWN_TEST
     if len(source) <= _LONGEST_TEXT:
         return source
+    import hashlib  # for such names alone
+
     return f"{source[: _LONGEST_TEXT - 18]}… {hashlib.sha256(source.encode()).hexdigest()[:16]}"
 
 
@@ -140,6 +158,18 @@ class PredictedNeuron(NamedTuple):
         if math.isfinite(self.rmse) and not math.isfinite(self.rmse_lo):
             return "an interval takes two documents"
         return None
+
+
+def nearest_source(
+    pairs: Iterable[Sequence[int]], target: int, layers: int, other_layers: int | None = None
+) -> int | None:
+    """The source that stands for a target among `pairs`: the nearest below it, in a model of `layers` layers; of
+    another model, which has `other_layers`, the one at like depth. None where there is none."""
+    sources = [source for source, to in pairs if to == target]
+    if other_layers is None:
+        return max((source for source in sources if source < target), default=None)
+    depth, theirs = target / max(1, layers - 1), max(1, other_layers - 1)
+    return min(sources, key=lambda source: abs(source / theirs - depth), default=None)
 
 
 def parse_pairs(said: str, layers: int, source_layers: int | None = None) -> tuple[Pair, ...]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from typing_extensions import TypedDict
@@ -159,6 +159,14 @@ class HalvesView(TypedDict):
     sources: str
     cells: list[HalvesCell]
     all: list[Measured | None]
+
+
+def chained_as_clean(cells: Sequence[SubstitutionCell]) -> bool:
+    """Whether chained sources give the numbers of clean ones in every cell, as where no chunk replaces a layer and its
+    source: they then say nothing new."""
+    found = {(c["sources"], c["mapping"], c["setting"], c["chunk"]): c["measured"]["perplexity"] for c in cells}
+    chained = [(key[1:], value) for key, value in found.items() if key[0] == CHAINED]
+    return bool(chained) and all((CLEAN, *key) in found and found[CLEAN, *key] == value for key, value in chained)
 
 
 def settings_id(settings: Mapping[str, Any]) -> str:

@@ -62,8 +62,9 @@ class Rank(TypedDict):
 
 
 class Background(TypedDict):
-    """Whether the neuron's error lies below the mean error of neurons picked at random (`threshold`); `r2_above`:
-    whether its R² lies above theirs too, which does not depend on its scale; None where that is not known."""
+    """Whether the neuron's error lies below the mean error of those that random tokens select (`threshold`);
+    `r2_above`: whether its R² lies above theirs too, which does not depend on its scale; None where that is not
+    known."""
 
     is_background: bool
     rmse: float

@@ -13,7 +13,7 @@ from neuronagent import wording
 from neuronagent.predictability.view import PredictabilityView, PredictorView
 from neuronagent.report.svg import drawing, element, group, line, plain, words
 
-_WIDTH, _LEFT, _RIGHT = 380, 96, 46
+_WIDTH, _LEFT, _RIGHT = 380, 96, 62
 _TOP, _BOTTOM = 6, 32
 _LOWEST = -0.5
 """Where the axis ends at the left at the latest: what lies further out is drawn at its end; its number says where."""

@@ -42,7 +42,7 @@ def _lines(content: PredictabilityContent) -> Iterator[str]:
         yield from ("", f"## {plain(TITLES[name])}", "")
         reason = missing(content, name)
         if reason is not None:
-            yield f"{plain(reason)}. Run: `{COMMANDS[name]}`"
+            yield f"{plain(reason[:1].upper() + reason[1:])}. Run: `{COMMANDS[name]}`"
             continue
         yield from (plain(says(content, name)), "", plain(HOW[name]))
         for table in tables(content, name):

@@ -69,6 +69,17 @@ def text_name(text: str) -> str:
     return wording.short(text) if text else "own test split"
 
 
+def fit_name(name: str, kind: str) -> str:
+    """A fit with how it is made, where its name does not say that already."""
+    shown = wording.visible(name)
+    return shown if name == kind else f"{shown} ({kind})"
+
+
+def nats(value: float | None) -> str:
+    """A change of the loss, nats per token: `+0.170`; differences that are only rounding are none."""
+    return "–" if value is None else "0" if abs(value) < 0.0005 else wording.minus(f"{value:+.3f}")
+
+
 def times(ratio: float) -> str:
     """`3.1 times`."""
     return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.2g} times"

@@ -22,6 +22,7 @@ from neuronagent.report.predictability_tables import fits, tables
 from neuronagent.report.predictability_words import COMMANDS, HOW, TITLES, missing
 
 _TONES = {"holds": "good", "does not hold": "bad", "not clear": "doubt"}
+_PLURAL = {"holds": "hold", "does not hold": "do not hold", "not clear": "not clear"}
 
 
 def predictability_page(
@@ -63,6 +64,7 @@ def predictability_page(
         fits=fits(content),
         warnings=[f"{one['name']}: {warning}" for one in content["fits"] for warning in one["warnings"]],
         tones=_TONES,
+        plural=_PLURAL,
         cite=cite("Neuron predictability", content["provenance"]),
         home=home,
         data=data,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neuronagent.predictability.substitution import (
+    CLEAN,
     MAPPINGS,
     METRICS,
     SETTINGS,
@@ -14,6 +15,7 @@ from neuronagent.predictability.substitution import (
     HalvesView,
     Measured,
     SubstitutionView,
+    chained_as_clean,
 )
 
 
@@ -46,17 +48,22 @@ class AverageRow:
 
 
 def rows(view: SubstitutionView) -> list[Row]:
-    """In the order of the paper's Table 1, chained sources below clean ones."""
+    """In the order of the paper's Table 1, chained sources below clean ones where they differ."""
     found = {(c["mapping"], c["setting"], c["sources"], c["chunk"]): c["measured"] for c in view["cells"]}
     chunks = range(len(view["text"]["chunks"]))
     return [
         Row(mapping=mapping, setting=setting, sources=sources, cells=cells)
         for mapping in MAPPINGS
         for setting in SETTINGS
-        for sources in SOURCES
+        for sources in sources_shown([view])
         for cells in (tuple(found.get((mapping, setting, sources, chunk)) for chunk in chunks),)
         if any(cell is not None for cell in cells)
     ]
+
+
+def sources_shown(views: Sequence[SubstitutionView]) -> tuple[str, ...]:
+    """Clean ones alone where chained ones are the same on every text."""
+    return (CLEAN,) if all(chained_as_clean(view["cells"]) for view in views) else SOURCES
 
 
 def halves_rows(view: HalvesView) -> list[HalvesRow]:
@@ -79,7 +86,7 @@ def average_rows(views: Sequence[SubstitutionView]) -> list[AverageRow]:
         AverageRow(mapping=mapping, setting=setting, sources=sources, perplexities=values)
         for mapping in MAPPINGS
         for setting in SETTINGS
-        for sources in SOURCES
+        for sources in sources_shown(views)
         for values in (tuple(own.get((mapping, setting, sources)) for own in found),)
         if any(value is not None for value in values)
     ]

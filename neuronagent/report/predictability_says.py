@@ -11,7 +11,15 @@ from neuronagent.predictability.scores import POSITION, PREVIOUS_TOKEN, TOKEN, s
 from neuronagent.predictability.substitution import CLEAN, COMPLETE, PREDICTED, ZERO
 from neuronagent.report.figures.predict_classes import LEVEL, odds
 from neuronagent.report.predictability_content import LayerRow, PredictabilityContent, PredictorRow
-from neuronagent.report.predictability_numbers import change, digits, measured, perplexity, text_name, times
+from neuronagent.report.predictability_numbers import (
+    change,
+    digits,
+    fit_name,
+    measured,
+    perplexity,
+    text_name,
+    times,
+)
 from neuronagent.report.predictability_rows import rows, text_of
 
 
@@ -33,7 +41,7 @@ def lead(content: PredictabilityContent) -> str:
     )
     neurons = sum(row["neurons"] for row in known)
     above = sum((row["above"] or 0) * row["neurons"] for row in known) / max(1, neurons)
-    return f"{said}; {wording.percent(above)} of neurons are foretold beyond what their token says."
+    return f"{said}; {wording.percent(above)} of their neurons are foretold beyond what their token says."
 
 
 def predictor(row: LayerRow, name: str) -> PredictorRow | None:
@@ -62,8 +70,8 @@ def _pairs(content: PredictabilityContent) -> str:
             for own in one["directions"]
         ]
         if parts:
-            said.append(f"Mean L2 of {one['fit']} ({one['kind']}): {', '.join(parts)}.")
-    return f"{' '.join(said)} The paper has forward .037, backward .024, self .020 for LLaMA-2-7b."
+            said.append(f"Mean L2 of {fit_name(one['fit'], one['kind'])}: {', '.join(parts)}.")
+    return f"{' '.join(said)} The paper has forward 0.037, backward 0.024, self 0.020 for LLaMA-2-7b."
 
 
 def _layers(content: PredictabilityContent) -> str:
@@ -92,11 +100,12 @@ def _token(content: PredictabilityContent) -> str:
     rows = [row for row in content["layers"]["rows"] if row["lift"] is not None]
     if not rows:
         return "There are no scores of the token alone."
-    parts = [f"layer {row['layer']} {wording.percent(row['above'])}" for row in _few(rows)]
+    parts = [f"layer {row['layer']}: {wording.percent(row['above'])}" for row in _few(rows)]
     lifts = [row["lift"]["median"] for row in rows if row["lift"] is not None]
     return (
-        f"The layer before says more than the token (interval of the difference above 0): {', '.join(parts)} of "
-        f"neurons. Median difference of R² by layer {wording.lift(min(lifts))} to {wording.lift(max(lifts))}."
+        f"Neurons of which the layer below says more than the token (95 % interval of the difference above 0): "
+        f"{', '.join(parts)}. Median difference of R² by layer {wording.lift(min(lifts))} to "
+        f"{wording.lift(max(lifts))}."
     )
 
 
@@ -106,8 +115,10 @@ def _few(rows: list[LayerRow], most: int = 6) -> list[LayerRow]:
 
 def _scale(content: PredictabilityContent) -> str:
     rows = [row for row in content["layers"]["rows"] if row["rmse_sd"] is not None]
-    parts = [f"{row['layer']}: {wording.signed(row['rmse_sd'] or 0)}" for row in _few(rows)]
-    other = [f"{row['layer']}: {wording.signed(row['rmse_r2'])}" for row in _few(rows) if row["rmse_r2"] is not None]
+    parts = [f"layer {row['layer']} {wording.signed(row['rmse_sd'] or 0)}" for row in _few(rows)]
+    other = [
+        f"layer {row['layer']} {wording.signed(row['rmse_r2'])}" for row in _few(rows) if row["rmse_r2"] is not None
+    ]
     return (
         f"Spearman’s ρ of L2 and standard deviation within layers: {', '.join(parts)}. Of L2 and R²: "
         f"{', '.join(other)}; a measure of predictability alone would have −1."
@@ -125,32 +136,39 @@ def _optimisers(content: PredictabilityContent) -> str:
     found = content["optimisers"]
     lower = sum(row["exact"] < row["adagrad"] for row in found["rows"])
     ratios = sorted(row["adagrad"] / row["exact"] for row in found["rows"] if row["exact"] > 0)
-    middle = f"; the median ratio is {times(ratios[len(ratios) // 2])}" if ratios else ""
+    middle = f"; Adagrad’s is {times(ratios[len(ratios) // 2])} as large at the median" if ratios else ""
     said = f"Least squares has the lower error on {lower} of {len(found['rows'])} pairs{middle}."
     if found["exact_seconds"] is not None and found["adagrad_seconds"] is not None:
-        said += f" It took {digits(found['exact_seconds'])} s, Adagrad {digits(found['adagrad_seconds'])} s in all."
+        exact, adagrad = digits(found["exact_seconds"]), digits(found["adagrad_seconds"])
+        said += f" Least squares took {exact} s in all, Adagrad {adagrad} s."
     return said
 
 
 def _texts(content: PredictabilityContent) -> str:
     own, *others = content["texts"]["rows"]
     parts = [f"{text_name(one['text'])}: R² {wording.score(one['r2'])}, L2 {digits(one['rmse'])}" for one in others]
-    first = f"{text_name(own['text'])}: R² {wording.score(own['r2'])}, L2 {digits(own['rmse'])}"
-    return f"{first}. {'; '.join(parts)}."
+    first = f"{text_name(own['text']).capitalize()}: R² {wording.score(own['r2'])}, L2 {digits(own['rmse'])}"
+    return "; ".join([first, *parts]) + "."
 
 
 def _substitution(content: PredictabilityContent) -> str:
     view = content["substitution"]["views"][0]
     text = view["text"]
-    said = [f"{text_name(text_of(view))}, unmodified: {perplexity(text['original']['perplexity'])}."]
+    where = text_name(text_of(view))
+    where = where if text_of(view) else where.capitalize()
+    said = [f"{where}, unmodified: perplexity {perplexity(text['original']['perplexity'])}."]
     said += [
-        f"{row.mapping.capitalize()}, {row.setting}: {', '.join(measured(cell) for cell in row.cells)}."
+        f"{row.mapping.capitalize()}, {row.setting}, by chunk: {', '.join(measured(cell) for cell in row.cells)}."
         for row in rows(view)
         if row.mapping in (PREDICTED, ZERO) and row.sources == CLEAN and row.setting == COMPLETE
     ]
     if text["stays"]:
-        layers = f"Layer{'s' if len(text['stays']) > 1 else ''} {', '.join(map(str, text['stays']))}"
-        said.append(f"{layers} stay{'' if len(text['stays']) > 1 else 's'} as it is: no layer below has a map onto it.")
+        many, layers = len(text["stays"]) > 1, ", ".join(map(str, text["stays"]))
+        said.append(
+            f"Layers {layers} stay as they are: no layer below has a map onto them."
+            if many
+            else f"Layer {layers} stays as it is: no layer below has a map onto it."
+        )
     return " ".join(said)
 
 
@@ -159,14 +177,14 @@ def _domains(content: PredictabilityContent) -> str:
         f"{text_name(text_of(view))} {perplexity(view['text']['original']['perplexity'])}"
         for view in content["substitution"]["views"]
     ]
-    return f"Unmodified: {', '.join(parts)}."
+    return f"Perplexity of the unmodified model: {', '.join(parts)}."
 
 
 def _halves(content: PredictabilityContent) -> str:
     view = content["halves"]["view"]
     if view is None:
         return ""
-    said = f"Unmodified {perplexity(view['text']['original']['perplexity'])}"
+    said = f"Perplexity, unmodified {perplexity(view['text']['original']['perplexity'])}"
     every = [cell for cell in view["all"] if cell is not None]
     return f"{said}; all neurons predicted, by chunk: {', '.join(map(measured, every))}." if every else f"{said}."
 
@@ -209,9 +227,9 @@ def _outliers(content: PredictabilityContent) -> str:
     if summary is None:
         return ""
     count = len(summary["outliers"])
-    rule = f"at least {summary['outlier_ratio']:g} times the root mean square of the layer’s"
+    rule = f"at least {summary['outlier_ratio']:g} times the root mean square of their layer"
     ratios = [one["largest_ratio"] for one in content["functional"]["layers"] if one["largest_ratio"] is not None]
-    largest = f" The largest ratio by layer is {min(ratios):,.0f} to {max(ratios):,.0f}." if ratios else ""
+    largest = f" The largest such ratio of a layer is {min(ratios):,.0f} to {max(ratios):,.0f}." if ratios else ""
     return f"{count or 'No'} neuron{'' if count == 1 else 's'} with a value of {rule}.{largest}"
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from neuronagent import wording
 from neuronagent.predictability.substitution import CLEAN, HalvesView, SubstitutionView
 from neuronagent.report.predictability_content import PredictabilityContent
-from neuronagent.report.predictability_numbers import change, measured, perplexity, text_name, with_interval
+from neuronagent.report.predictability_numbers import measured, nats, perplexity, text_name, with_interval
 from neuronagent.report.predictability_rows import (
     AverageRow,
     Row,
@@ -13,9 +15,12 @@ from neuronagent.report.predictability_rows import (
     chunk_names,
     halves_rows,
     rows,
+    sources_shown,
     text_of,
 )
 from neuronagent.report.predictability_shown import Shown, Tables
+
+SAME_SOURCES = "Chained sources give the same numbers: no chunk replaces a layer and its source."
 
 
 def _substitution(content: PredictabilityContent) -> list[Shown]:
@@ -25,10 +30,15 @@ def _substitution(content: PredictabilityContent) -> list[Shown]:
 
 def _table_1(view: SubstitutionView, first: bool) -> Shown:
     columns = (f"perplexity, {text_name(text_of(view))}", "setting", *chunk_names(view))
-    base = with_interval(view["text"]["original"])
-    found = [("unmodified", "", base, *("",) * (len(view["text"]["chunks"]) - 1))]
+    base = measured(view["text"]["original"])
+    found = [("unmodified", "", *(base,) * len(view["text"]["chunks"]))]
     found += [(_name(row), row.setting, *map(measured, row.cells)) for row in rows(view)]
-    return Shown(columns=columns, rows=tuple(found), note=_note(view), open=first)
+    return Shown(columns=columns, rows=tuple(found), note=_note_1(view), open=first)
+
+
+def _note_1(view: SubstitutionView) -> str:
+    same = "" if len(sources_shown([view])) > 1 else f" {SAME_SOURCES}"
+    return f"Unmodified: {with_interval(view['text']['original'])}, 95 % over documents. {_note(view)}{same}"
 
 
 def _note(view: SubstitutionView | HalvesView) -> str:
@@ -46,7 +56,7 @@ def _changes(view: SubstitutionView) -> Shown:
     found = [
         (_name(row), row.setting, *(
             "–" if cell is None or cell["change"] is None
-            else f"{change(cell['change'])} [{change(cell['change_lo'])}, {change(cell['change_hi'])}]"
+            else f"{nats(cell['change'])} [{nats(cell['change_lo'])}, {nats(cell['change_hi'])}]"
             for cell in row.cells
         ))
         for row in rows(view)
@@ -63,7 +73,12 @@ def _domains(content: PredictabilityContent) -> list[Shown]:
     columns = ("mapping", "setting", *(text_name(text_of(view)) for view in views))
     found = [(_name(row), row.setting, *map(perplexity, row.perplexities)) for row in average_rows(views)]
     found.append(("unmodified", "", *(with_interval(view["text"]["original"]) for view in views)))
-    return [Shown(columns=columns, rows=tuple(found), note="Means over the chunks of layers.", open=True)]
+    return [Shown(columns=columns, rows=tuple(found), note=_note_2(views), open=True)]
+
+
+def _note_2(views: Sequence[SubstitutionView]) -> str:
+    same = "" if len(sources_shown(views)) > 1 else f" {SAME_SOURCES}"
+    return f"Means over the chunks of layers; unmodified with its 95 % interval over documents.{same}"
 
 
 def _halves(content: PredictabilityContent) -> list[Shown]:

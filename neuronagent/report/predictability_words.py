@@ -20,7 +20,7 @@ TITLES: Mapping[str, str] = {
     "halves": "Substituting halves of the neurons (Figure 4)",
     "functional": "Neurons sensitive to n-grams, difficulty and position (Figure 5 a–c)",
     "background": "Background neurons (Figures 5 d and 8)",
-    "classes": "Which IO classes and roles they are of",
+    "classes": "IO classes and roles of background and sensitive neurons",
     "outliers": "Outlier neurons (Appendix C.1)",
     "windows": "Limited context (Figure 6)",
     "models": "From another model (Figure 7)",
@@ -28,7 +28,8 @@ TITLES: Mapping[str, str] = {
 HOW: Mapping[str, str] = {
     "pairs": "A cell is a map from the source layer to the target layer. Mean L2, over the target’s neurons, is what "
     "the paper shows; it grows with how much the neurons do, while R² and Pearson do not. Above the diagonal a map "
-    "goes backward, below it forward, on it a layer is foretold from itself: the identity would have no error.",
+    "goes backward, below it forward, on it a layer is foretold from itself: the identity would have no error. The "
+    "colours are scaled without the diagonal; what is beyond stands at their ends.",
     "layers": "The layer below is the nearest one that has a map onto it. Above: the median of a layer’s neurons as a "
     "mark, their middle half as a line. The token alone, the "
     "token before it and the position are tables of means, made on the texts that the maps are fitted on. Below: each "
@@ -39,25 +40,30 @@ HOW: Mapping[str, str] = {
     "follow the dashes, L2 ranks neurons by scale more than by how predictable they are.",
     "curves": "Each line is the mean over maps of the error on a batch before the step that is made on it.",
     "optimisers": "Mean squared error on the same held-out tokens, as a share of the variance, "
-    "which is the error of foretelling the mean (dashes); what is below 0.001 stands there. Both fits "
-    "read the same tokens.",
-    "texts": "Means over the same layer pairs of the fit, on each text that it is scored on.",
+    "which is the error of foretelling the mean (dashes). Layers foretold from themselves may stand at the left edge, "
+    "far below. Both fits read the same tokens.",
+    "texts": "Means over the same pairs of different layers, on each text that the fit is scored on.",
     "substitution": "Perplexity of the whole model while the neurons of one chunk of layers are replaced. Complete: "
     "all later layers and the output see what is put in place. Partial: later layers see it, and the output gets the "
-    "actual contribution of the replaced layers. Predicted: the map from the nearest layer below. Random: a matrix "
-    "whose rows have the norms of the map’s. Identical: the activations of the source layer as they are. Position 0 "
-    "is never replaced where it is BOS. Lines: 95 % intervals, over documents, of the change from the unmodified "
-    "model.",
-    "domains": "Perplexities, averaged over the chunks, on texts that the maps were fitted on and on others.",
+    "actual contribution of the replaced layers, as the paper defines it; the numbers of its Table 1 rather look like "
+    "the contrary, the output alone seeing what is put in place. Predicted: the map from the nearest layer below. "
+    "Random: a matrix whose rows have the norms of the map’s. Identical: the activations of the source layer as they "
+    "are. Position 0 is never replaced where it is BOS. Lines: 95 % intervals, over documents, of the change from "
+    "the unmodified model; that of random maps is a mean over draws in the loss, the mark one of their perplexities.",
+    "domains": "Perplexities, averaged over the chunks, on held-out documents of the text that the maps were fitted "
+    "on, and on other texts.",
     "halves": "All neurons of the substituted layers, split at each layer’s median of a metric; the top half has the "
     "larger values. What takes the place of the top and of the bottom half is named on the left. Dashes: the "
     "unmodified model. Complete substitution.",
     "functional": "Neurons whose variance a property explains better than 99 % of neurons under random properties as "
-    "frequent, and how well the layer below foretells them; lines are intervals over properties. Grey: the same of "
-    "neurons picked by random tokens, in 95 % of draws.",
-    "background": "A neuron is background if its L2 is below that of the random baseline of its layer. Diamonds: "
-    "those whose R² is above that of the baseline, which does not depend on scale.",
-    "classes": "Neurons that are both, and the odds ratio over layers (Mantel and Haenszel). Coloured where it "
+    "frequent, and how well the layer below foretells them. Marks are means over properties, with 95 % intervals; "
+    "filled where the difference from random tokens is not 0 (95 %), else hollow. Grey: neurons picked by random "
+    "tokens, 95 % of single draws, which differ more among each other than a mean over many properties does.",
+    "background": "A neuron is background if its L2 is below that of the random baseline of its layer. Random "
+    "tokens select neurons nearly at random, so that about half of a layer is below, whatever its neurons do. "
+    "Diamonds: those whose R² is above that of the baseline, which does not depend on scale.",
+    "classes": "Above, neurons that are both: background, or of the tenth of their layer that a property says most of, "
+    "and of the class or role. Below, the odds ratio over layers (Mantel and Haenszel), 1 by chance. Coloured where it "
     "stands out after correction for all cells (q < 0.05).",
     "outliers": "Neurons with a value far beyond what the values of their layer are like.",
     "windows": "Maps fitted and scored with every token run on its last w tokens alone, less those of whole texts. "
@@ -79,7 +85,7 @@ COMMANDS: Mapping[str, str] = {
     "background": "neuronagent predict functional",
     "classes": "neuronagent predict functional",
     "outliers": "neuronagent predict functional",
-    "windows": "neuronagent predict fit --context 15 --name w15 && neuronagent predict scores --fit w15",
+    "windows": "neuronagent predict fit --context 15 && neuronagent predict scores --fit default-w15",
     "models": "neuronagent predict fit --source-model FOLDER --name other && neuronagent predict scores --fit other",
 }
 

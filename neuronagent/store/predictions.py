@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy import Connection, Engine, Executable, Table, func, select
 
+from neuronagent.errors import IndexMismatchError
 from neuronagent.predictability.scores import COLUMNS, PredictedNeuron, PredictorScores, StoredFit
 from neuronagent.store import schema
 from neuronagent.store.engine import engine_name
@@ -66,26 +67,32 @@ def save_scores(
     *,
     text: str,
     about: Mapping[str, Any],
+    identity: str | None = None,
 ) -> None:
     """Store, or replace, the scores of one predictor of `layer` on `text`; `about`: tokens, documents, JSON.
+    `identity`: of the fit whose maps they were made with.
 
     Raises:
+        IndexMismatchError: another fit took its place meanwhile.
         StorageError: it cannot be written.
     """
     values = np.stack([getattr(scores, name) for name in COLUMNS], axis=1).astype(_FLOAT).tobytes()
     key = {"fit_id": fit_id, "text": text, "layer": layer, "predictor": predictor}
     said = {**about, _HASH: hashlib.blake2b(values, digest_size=8).hexdigest()}
-    _replace(engine, schema.prediction_score, key, {"values": values, "about": _json(said)})
+    _replace(engine, schema.prediction_score, key, {"values": values, "about": _json(said)}, identity)
 
 
-def save_result(engine: Engine, fit_id: int, kind: str, key: str, value: Mapping[str, Any]) -> None:
-    """Store, or replace, a result; `kind` names the analysis, `key` its settings.
+def save_result(
+    engine: Engine, fit_id: int, kind: str, key: str, value: Mapping[str, Any], *, identity: str | None = None
+) -> None:
+    """Store, or replace, a result; `kind` names the analysis, `key` its settings, `identity` the fit it was found with.
 
     Raises:
+        IndexMismatchError: another fit took its place meanwhile.
         StorageError: it cannot be written.
     """
     names = {"fit_id": fit_id, "kind": kind, "key": key}
-    _replace(engine, schema.prediction_result, names, {"value": _json(value), "created": _now()})
+    _replace(engine, schema.prediction_result, names, {"value": _json(value), "created": _now()}, identity)
 
 
 def find_fits(connection: Connection) -> list[StoredFit]:
@@ -175,9 +182,17 @@ def _sorted(connection: Connection, query: Executable) -> list[tuple[Any, ...]]:
     return sorted(tuple(row) for row in connection.execute(query))
 
 
-def _replace(engine: Engine, table: Table, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+def _replace(
+    engine: Engine, table: Table, key: Mapping[str, Any], values: Mapping[str, Any], identity: str | None
+) -> None:
+    """In one transaction with the question whose the fit is: SQLite gives the id of a row that is gone to a new one."""
+    own = schema.prediction_fit.c
     with storage_errors(engine_name(engine)), engine.begin() as connection:
         connection.execute(table.delete().where(*(table.c[name] == value for name, value in key.items())))
+        if identity is not None:
+            info = connection.execute(select(own.info).where(own.id == key["fit_id"])).scalar()
+            if info is None or json.loads(info).get("identity") != identity:
+                raise IndexMismatchError("another fit took the place of this one meanwhile", remedy="run it again")
         connection.execute(table.insert().values(**key, **values))
 
 

@@ -45,9 +45,9 @@ from tests.benchmarks.end_to_end import random_checkpoint
 from tests.benchmarks.recorder import Shape
 
 TOKENS = 300_000
-WIDE = Shape(layers=8, width=128, neurons=2048, heads=4, vocabulary=4096, tokens=30_000, batch_tokens=4096,
+WIDE = Shape(layers=8, width=128, neurons=1024, heads=4, vocabulary=4096, tokens=30_000, batch_tokens=4096,
              max_tokens=256)  # fmt: skip
-LIMIT = "500MB"
+LIMIT = "300MB"
 
 
 class _Seen(Exception):

@@ -25,12 +25,14 @@ def test_a_fit_prints_each_map_and_what_to_do_next(cli: Cli, db: Path) -> None:
     assert lines[0] == "default: 2 maps by least squares"
     assert [line.split()[0] for line in lines if "→" in line] == ["0→1", "1→2"]
     assert f"neuronagent predict scores --db {db}" in ran.out
+    assert "R² = 1 − MSE ÷ MSE of mean" in " ".join(ran.out.split())
     again = cli("predict", "fit", "--db", db, "--device", "cpu")
     assert again.code == 0
     assert again.out == ran.out
     assert "the fit default is complete already" in again.err
 
 
+@pytest.mark.slow
 def test_json_is_all_that_the_fit_says_of_itself(cli: Cli, db: Path) -> None:
     ran = cli(
         "predict", "fit", "--db", db, "--device", "cpu", "--pairs", "0:1,2:0", "--name", "two", "--rank", "3", "--json"
@@ -44,6 +46,7 @@ def test_json_is_all_that_the_fit_says_of_itself(cli: Cli, db: Path) -> None:
     assert said["seconds"].keys() >= {"forward", "products", "solving"}
 
 
+@pytest.mark.slow
 def test_each_window_is_a_fit_of_its_own(cli: Cli, db: Path) -> None:
     given = ("--pairs", "1:2", "--tokens", "800", "--device", "cpu", "--db", db)
     ran = cli("predict", "fit", "--context", "2,4", *given)
@@ -65,6 +68,7 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(cli: Cli, db: Path) -> 
     assert ran.json["disk"] == 9 * 4 * (16 * 16 + 16)
 
 
+@pytest.mark.slow
 def test_the_papers_optimiser_is_fitted_beside(cli: Cli, db: Path) -> None:
     ran = cli("predict", "fit", "--db", db, "--device", "cpu", "--fit", "adagrad", "--name", "paper")
     assert ran.code == 0, ran.err
@@ -101,6 +105,19 @@ def test_mistakes_are_one_line_and_write_nothing(
     assert not Path(f"{db}.maps").exists()
 
 
+@pytest.mark.slow
+def test_what_follows_a_fit_between_two_models_are_commands_that_it_has(cli: Cli, db: Path) -> None:
+    given = ("--fit", "two", "--source-model", world().model.folder, "--db", db, "--device", "cpu")
+    ran = cli("predict", "fit", "--name", "two", *given[2:])
+    assert ran.code == 0, ran.err
+    assert "predict scores --fit two --source-model FOLDER" in ran.out
+    assert "substitute" not in ran.out
+    ran = cli("predict", "scores", "--layer", "0,2", *given)
+    assert ran.code == 0, ran.err
+    assert "layer 2" in ran.out  # of like depth
+
+
+@pytest.mark.slow
 def test_another_fit_of_the_same_name_is_refused_until_it_may_replace(cli: Cli, db: Path) -> None:
     given = ("predict", "fit", "--db", db, "--device", "cpu", "--pairs")
     assert cli(*given, "0:1").code == 0
@@ -110,12 +127,14 @@ def test_another_fit_of_the_same_name_is_refused_until_it_may_replace(cli: Cli, 
     assert cli(*given, "0:2", "--replace").code == 0
 
 
+@pytest.mark.slow
 def test_another_model_than_the_one_that_was_indexed_is_refused(cli: Cli, db: Path) -> None:
     ran = cli("predict", "fit", "--db", db, "--device", "cpu", "--model", planted_world().model.folder)
     assert ran.code == 4
     assert "name the model that was indexed" in ran.err
 
 
+@pytest.mark.slow
 def test_few_documents_are_warned_of_on_stderr_and_on_the_card(cli: Cli, db: Path, tmp_path: Path) -> None:
     text = predictable.write_corpus(tmp_path / "few.jsonl", [" ".join(t.split()[:2]) for t in predictable.corpus(8)])
     ran = cli("predict", "fit", "--db", db, "--device", "cpu", "--pairs", "0:1", "--text", text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,10 +27,9 @@ from neuronagent.service.predict.functional import FunctionalOptions, functional
 from neuronagent.service.predict.functional_passes import Reading, values_at_bos
 from neuronagent.service.predict.losses import token_losses
 from neuronagent.service.predict.properties import Flat, make_properties
-from neuronagent.service.predict.scoring import score
 from neuronagent.service.predict.texts import corpus_texts
 from tests.cli.conftest import Cli, Ran
-from tests.predictable import Kind, of_kind, world
+from tests.predictable import Kind, of_kind, scored
 
 FEW = ("--ngrams", "40", "--seeds", "20", "--device", "cpu")
 
@@ -39,10 +37,7 @@ FEW = ("--ngrams", "40", "--seeds", "20", "--device", "cpu")
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index with a scored fit of neighbouring layers."""
-    path = Path(shutil.copy(world().db, tmp_path_factory.mktemp("functional") / "model.db"))
-    fit(FitOptions(db=str(path)))
-    score(str(path))
-    return path
+    return scored(tmp_path_factory.mktemp("functional"))
 
 
 def run(cli: Cli, db: Path, *given: str) -> Ran:
@@ -91,6 +86,7 @@ def test_the_card_has_families_background_neurons_and_what_comes_next(cli: Cli, 
     assert max(map(len, said.splitlines())) <= 130
 
 
+@pytest.mark.slow
 def test_what_is_stored_is_not_computed_again_unless_settings_differ(cli: Cli, db: Path) -> None:
     run(cli, db)
     assert "sums of" not in run(cli, db).err
@@ -113,6 +109,7 @@ class _StopsAfter:
     def note(self, line: str) -> None: ...
 
 
+@pytest.mark.slow
 def test_layers_that_were_done_are_kept_by_ctrl_c_and_the_rest_is_the_same(db: Path) -> None:
     whole = FunctionalOptions(db=str(db), ngrams=30, seeds=10, device="cpu")
     expected = functional(whole)
@@ -184,6 +181,7 @@ def test_mistakes_are_told_in_one_line(cli: Cli, db: Path, given: tuple[str, ...
     assert "Traceback" not in ran.err
 
 
+@pytest.mark.slow
 def test_a_fit_without_scores_or_of_windows_says_what_to_do(cli: Cli, db: Path) -> None:
     fit(FitOptions(db=str(db), name="bare"))
     ran = cli("predict", "functional", "--db", db, "--fit", "bare", "--device", "cpu")
@@ -195,6 +193,7 @@ def test_a_fit_without_scores_or_of_windows_says_what_to_do(cli: Cli, db: Path) 
     assert "reads windows of 2 tokens" in ran.err
 
 
+@pytest.mark.slow
 def test_another_text_is_kept_beside_the_own_one_and_a_short_one_has_reasons(
     cli: Cli, db: Path, tmp_path: Path
 ) -> None:

@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from neuronagent.cli.predict_substitute_card import print_substitution
 from neuronagent.predictability.substitution import Measured, SubstitutionView
-from neuronagent.service.predict.fit import FitOptions, fit
-from neuronagent.service.predict.scoring import score
 from tests.cli.conftest import Cli
-from tests.predictable import world
+from tests.predictable import scored
 
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index with a scored fit of neighbouring layers."""
-    path = Path(shutil.copy(world().db, tmp_path_factory.mktemp("fitted") / "model.db"))
-    fit(FitOptions(db=str(path), tokens=8_000, device="cpu"))
-    score(str(path), device="cpu")
-    return path
+    return scored(tmp_path_factory.mktemp("substituted"))
 
 
 def test_table_1_has_the_unmodified_model_above_it_and_halves_below(cli: Cli, db: Path) -> None:
     run = (
-        "predict",
-        "substitute",
-        "--db",
-        db,
-        "--device",
-        "cpu",
-        "--tokens",
-        "400",
-        "--draws",
-        "1",
-        "--sources",
-        "clean",
-    )
+        "predict", "substitute", "--db", db, "--device", "cpu", "--tokens", "100", "--draws", "1", "--sources", "clean",
+    )  # fmt: skip
     ran = cli(*run, "--halves", "--intervals")
     assert ran.code == 0, ran.err
     lines = ran.out.splitlines()

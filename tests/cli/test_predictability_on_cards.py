@@ -51,3 +51,18 @@ def test_a_neuron_that_never_varies_is_said_to(cli: Cli, db: Path) -> None:
     ran = cli("show", f"1.{DEAD}", "--db", db)
     assert "No predictability: it never varies on these tokens." in ran.out
     assert "foretold from" not in ran.out
+
+
+def test_an_index_made_by_others_prints_the_names_of_its_fits_and_nothing_that_a_terminal_obeys(
+    cli: Cli, db: Path
+) -> None:
+    name = "<b>\x1b[31m\u202e"
+    scored(db, name)
+    scored(db, name + "2")
+    for command in (
+        ("show", "1.8"), ("predict", "scores", "--stored", "--fit", name),
+        ("predict", "scores", "--stored", "--fit", name, "--neuron", "1.8"), ("show", "1.8", "--fit", "none"),
+    ):  # fmt: skip
+        ran = cli(*command, "--db", db)
+        assert not set(ran.out + ran.err) & set("\x1b\u202e"), command
+    assert "fit <b>␛[31m⟨U+202E⟩" in cli("show", "1.8", "--db", db).out

@@ -18,7 +18,7 @@ from tests.cli.conftest import Cli
 
 COMMANDS = (
     "index", "info", "show", "explain", "explanations", "score", "judge-check", "search", "check", "upgrade", "serve",
-    "demo", "run", "attribute",
+    "demo", "run", "attribute", "predict",
 )  # fmt: skip
 
 
@@ -149,19 +149,54 @@ def test_a_pipe_that_closes_early_is_quiet(made_db: Path) -> None:
     assert ran.stdout.strip() == b"0"
 
 
-@pytest.mark.slow
-def test_reading_never_imports_torch_and_help_imports_next_to_nothing(made_db: Path) -> None:
+def test_help_imports_next_to_nothing() -> None:
     program = """
 import sys
 from neuronagent.cli import run
 run(["--help"])
-early = {"numpy", "sqlalchemy", "rich", "torch", "pydantic", "transformers"} & set(sys.modules)
+print("imported", sorted({"numpy", "sqlalchemy", "rich", "torch", "pydantic", "transformers"} & set(sys.modules)))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert ran.stdout.splitlines()[-1] == "imported []", ran.stderr
+
+
+@pytest.mark.slow
+def test_reading_never_imports_torch(made_db: Path) -> None:
+    program = """
+import sys
+from neuronagent.cli import run
 for arguments in (["show", "0.1"], ["info"], ["search", "--token", "t7", "--in", "examples"], ["check"]):
     run([*arguments, "--db", sys.argv[1]])
 run(["explain", "0.1", "--json", "--db", sys.argv[1]])
 late = {"torch", "transformers", "transformer_lens", "datasets", "pandas"} & set(sys.modules)
-print("imported", sorted(early), sorted(late))
+print("imported", sorted(late))
 """
     command = [sys.executable, "-c", program, str(made_db)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert ran.stdout.splitlines()[-1] == "imported [] []", ran.stderr
+    assert ran.stdout.splitlines()[-1] == "imported []", ran.stderr
+
+
+def test_a_bar_shows_names_of_texts_as_they_are_and_obeys_none_of_them() -> None:
+    talk = r"""
+from neuronagent.cli.progress import terminal_progress
+with terminal_progress() as progress:
+    progress.start("reading we[/red]ird\x1b]0;title\x07", 2, "texts")
+    progress.advance(2)
+    progress.note("left out: [b]\u202e\x1b]0;title\x07")
+"""
+    mine, theirs = os.openpty()
+    try:
+        subprocess.run([sys.executable, "-c", talk], stderr=theirs, check=True, timeout=60)
+        seen = os.read(mine, 1 << 16).decode(errors="replace")
+    finally:
+        os.close(mine)
+        os.close(theirs)
+    assert "reading we[/red]ird␛]0;title␇" in seen
+    assert "left out: [b]⟨U+202E⟩␛]0;title␇" in seen
+    assert "\x1b]0;" not in seen
+
+
+def test_an_error_repeats_a_name_but_obeys_nothing_in_it(cli: Cli, made_db: Path) -> None:
+    ran = cli("predict", "scores", "--stored", "--fit", "a\x1b[31m\u202e<b>", "--db", made_db)
+    assert ran.code == 3
+    assert not set(ran.err) & set("\x1b\u202e")

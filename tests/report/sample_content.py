@@ -127,8 +127,8 @@ def foretold() -> PredictabilityView:
         "background": {"is_background": True, "rmse": 0.123, "threshold": 0.34, "r2_above": True},
         "sensitive": ["2-gram ` once again` (μ 0.31)", "hard tokens"],
         "sentence": "Layer 30 foretells 62 % of its variance on held-out text (R² .62 [.58–.66], r .79); its token "
-        "alone 12 %: mostly context. A background neuron: a smaller error (RMSE 0.12) than neurons picked at random "
-        "(0.34), and a higher R².",
+        "alone 12 %: mostly context. A background neuron: a smaller error (RMSE 0.12) than those that random tokens "
+        "select (0.34), and a higher R².",
     }  # fmt: skip
 
 

@@ -57,6 +57,12 @@ def test_dots_stand_at_their_r2_on_an_even_scale() -> None:
     assert x[0] - x[4] == pytest.approx(0.4 * (x[3] - x[0]), abs=0.2)
 
 
+def test_long_numbers_end_within_the_drawing() -> None:
+    root = drawn(view_of(predictor("layer 1", 1, "previous", -0.00029), predictor("token", None, "token", 0.2)))
+    (label,) = [element for element in root.iter("text") if element.text == "−.00029"]
+    assert float(label.attrib["x"]) + 7 * len("−.00029") <= float(root.attrib["width"])
+
+
 @pytest.mark.parametrize("r2", [-40.0, 1.5, -0.5000001, math.nextafter(1, 2), 0.0])
 def test_no_value_is_drawn_outside(r2: float) -> None:
     root = drawn(view_of(predictor("layer 1", 1, "previous", r2, width=3.0), predictor("token", None, "token", 0.2)))

@@ -17,7 +17,7 @@ from neuronagent.report.figures.looks import PAGE, PRINTED, TINT
 from neuronagent.report.figures.predict_points import PredictionPoints
 from neuronagent.report.predictability_content import SECTIONS, PredictabilityContent
 from neuronagent.report.predictability_markdown import plain, predictability_markdown
-from neuronagent.report.predictability_numbers import change, digits, perplexity, quartiles
+from neuronagent.report.predictability_numbers import change, digits, nats, perplexity, quartiles
 from neuronagent.report.predictability_rows import average_rows, halves_rows, rows
 from neuronagent.report.predictability_says import lead, says
 from neuronagent.report.predictability_tables import fits, tables
@@ -85,6 +85,32 @@ def test_table_1_has_a_row_per_mapping_setting_and_sources_and_what_is_missing_s
     (table, *_) = tables(full[0], "substitution")
     assert ("random", "complete", "> 1000", "60.00", "55.00", "70.00") in table.rows
     assert ("identical", "complete", "900.00", "–", "61.00", "66.00") in table.rows
+
+
+def test_chained_sources_that_give_the_same_numbers_are_said_once(full: Shown) -> None:
+    changed = copy.deepcopy(full[0])
+    view = changed["substitution"]["views"][0]
+    changed["substitution"]["views"] = [view]
+    clean = {(c["mapping"], c["setting"], c["chunk"]): c["measured"] for c in view["cells"] if c["sources"] == "clean"}
+    for cell in view["cells"]:
+        cell["measured"] = clean[cell["mapping"], cell["setting"], cell["chunk"]]
+    assert {row.sources for row in rows(view)} == {row.sources for row in average_rows([view])} == {"clean"}
+    (table, *_) = tables(changed, "substitution")
+    assert not any("chained" in row[0] for row in table.rows)
+    assert "Chained sources give the same numbers" in table.note
+    assert "Chained" not in tables(full[0], "substitution")[0].note
+
+
+def test_numbers_in_cells_keep_two_digits_where_they_are_small() -> None:
+    from neuronagent.report.figures.predict_matrix import short
+
+    assert [short(value) for value in (0.0371, 0.41, 1.0, 1.018, -1.834, -0.02, 2e-10, 0.004, 0.0)] == [
+        ".037", ".41", "1.00", "1.02", "−1.83", "−.020", "2e−10", ".004", ".000",
+    ]  # fmt: skip
+
+
+def test_changes_of_the_loss_that_are_rounding_are_none() -> None:
+    assert [nats(value) for value in (-2.2e-9, 0.0657, -0.0312, None)] == ["0", "+0.066", "−0.031", "–"]
 
 
 def test_halves_are_all_ways_by_all_metrics(full: Shown) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from neuronagent.domain import NeuronId
-from neuronagent.errors import StorageError
+from neuronagent.errors import IndexMismatchError, StorageError
 from neuronagent.predictability.scores import COLUMNS, OWN_TEST, TOKEN
 from neuronagent.store.engine import open_writer
 from neuronagent.store.predictions import save_fit, save_result, save_scores
@@ -99,6 +99,23 @@ def test_scores_of_a_fit_that_is_not_there_are_refused(writer: Engine, reader: I
     with pytest.raises(StorageError):
         save_scores(writer, 77, 0, TOKEN, scores_of([0.5]), text=OWN_TEST, about=ABOUT)
     assert reader.scored_fits() == set()
+
+
+def test_scores_and_results_of_a_fit_that_was_replaced_are_not_taken_for_those_of_the_new_one(
+    writer: Engine, reader: IndexReader
+) -> None:
+    old = save_fit(writer, "default", made_info(identity="one"))
+    anew = save_fit(writer, "default", made_info(identity="two"))
+    # Whether or not the new row has the id of the old one (in SQLite it has).
+    for fit in (old, anew):
+        with pytest.raises(IndexMismatchError, match="took the place"):
+            save_scores(writer, fit, 0, TOKEN, scores_of([0.5]), text=OWN_TEST, about=ABOUT, identity="one")
+        with pytest.raises(IndexMismatchError, match="took the place"):
+            save_result(writer, fit, "functional", "0", {}, identity="one")
+    assert reader.scored_fits() == set()
+    save_scores(writer, anew, 0, TOKEN, scores_of([0.5]), text=OWN_TEST, about=ABOUT, identity="two")
+    save_result(writer, anew, "functional", "0", {}, identity="two")
+    assert reader.scored_fits() == {anew}
 
 
 def test_building_an_index_again_keeps_fits_scores_and_results(target: str, made: Made) -> None:

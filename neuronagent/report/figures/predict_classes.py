@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _FULL = 2.0
 """log₂ of the odds ratio at which a tint is full: 4 times, or a quarter."""
 LEVEL = 0.05
+_WIDE = 9
+"""So many columns leave room for their titles at the usual size."""
 
 
 def draw(content: PredictabilityContent, points: PredictionPoints, looks: Looks, title: str | None = None) -> Figure:
@@ -42,7 +44,7 @@ def draw(content: PredictabilityContent, points: PredictionPoints, looks: Looks,
     axes.set_xticks(range(len(others)), [other.replace(" ", "\n") for _, other in others])
     axes.set_yticks(range(len(groups)), groups)
     axes.xaxis.tick_top()
-    axes.tick_params(length=0, labelsize=SMALL if len(others) <= 12 else 6.5)
+    axes.tick_params(length=0, labelsize=SMALL if len(others) <= _WIDE else 6.5)
     axes.spines[:].set_visible(False)
     scale = ((0.25, "odds a quarter or less"), (0.5, "half"), (2.0, "double"), (4.0, "4 times or more"))
     handles = [

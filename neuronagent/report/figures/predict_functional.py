@@ -71,6 +71,9 @@ def _families(
         colour = FAMILIES[number]
         axes.plot(x, [_or_nan(one and one["score"]) for one in found], color=colour, marker=MARKERS[number],
                   markersize=4, linewidth=1.1, label=_WORDS.get(family, family), zorder=3)  # fmt: skip
+        same = [one["score"] if one and one["verdict"] == "no different" else None for one in found]
+        axes.plot(x, [*map(_or_nan, same)], color=colour, marker=MARKERS[number], markersize=4, linestyle="none",
+                  markerfacecolor=looks.paper, zorder=4)  # fmt: skip
         axes.vlines(x, [_or_nan(one and one["lo"]) for one in found], [_or_nan(one and one["hi"]) for one in found],
                     colors=colour, linewidth=1, zorder=3)  # fmt: skip
         low = np.fmin(low, [_or_nan(one and one["random_lo"]) for one in found])

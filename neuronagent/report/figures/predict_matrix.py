@@ -115,7 +115,7 @@ def _panel(axes: Axes, one: Matrix, grid: Array, ends: tuple[float, float], look
     if max(grid.shape) <= _MOST_NUMBERS:
         for (row, column), number in np.ndenumerate(grid):
             if np.isfinite(number):
-                axes.text(column, row, _short(number), ha="center", va="center", fontsize=_size(grid),
+                axes.text(column, row, short(number), ha="center", va="center", fontsize=_size(grid),
                           color=_readable(image.to_rgba(number)))  # fmt: skip
 
 
@@ -146,11 +146,15 @@ def _image(axes: Axes, grid: Array, ends: tuple[float, float], looks: Looks) -> 
     return image
 
 
-def _short(value: float) -> str:
-    """Two digits behind the point, without the zero before it: `.41`."""
-    if value and abs(value) < 0.005:
+def short(value: float) -> str:
+    """Two digits behind the point, three of what is small, without the zero before it: `.41`, `.037`, `1.02`."""
+    size = abs(value)
+    if 0 < size < 0.0005:
         return minus(f"{value:.0e}".replace("e-0", "e-"))
-    return minus(f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 0.995 else f"{value:.3g}")
+    if size >= 9.995:
+        return minus(f"{value:.3g}")
+    said = f"{value:.3f}" if size < 0.0995 else f"{value:.2f}"
+    return minus(said.replace("0.", ".", 1) if size < 0.995 else said)
 
 
 def _size(grid: Array) -> float:

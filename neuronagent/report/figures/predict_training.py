@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neuronagent.report.figures.axes import NORMAL, legend_below, new_figure, quiet, titled
 from neuronagent.report.figures.looks import FAMILIES, Looks
 from neuronagent.report.figures.predict_points import PredictionPoints
 from neuronagent.report.figures.predict_style import by_depth, few_ticks
-from neuronagent.report.predictability_content import Curve, PredictabilityContent
+from neuronagent.report.predictability_content import Curve, OptimiserRow, PredictabilityContent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _NAMED = 6
 _MOST_ROWS = 40
 _FLOOR = 1e-3
-"""Smaller shares, as of layers foretold from themselves, stand here."""
+"""Of shares of the variance: the axis never goes further down."""
 
 
 def draw_curves(
@@ -73,11 +74,23 @@ def draw_optimisers(
     axes = figure.subplots()
     quiet(axes, looks, grid="x")
     shares = np.array([[row["exact"] / row["mean"], row["adagrad"] / row["mean"]] for row in rows]).reshape(-1, 2)
-    shares = np.maximum(shares, _FLOOR)
+    low = _lowest(rows, shares)
+    far = shares[:, 0] < low
+    shares = np.maximum(shares, low)
     places = np.arange(len(rows))
     axes.hlines(places, shares[:, 0], shares[:, 1], colors=looks.soft, linewidth=1.2)
     handles = [
-        *axes.plot(shares[:, 0], places, linestyle="none", marker="o", color=FAMILIES[1], label="least squares"),
+        *axes.plot(
+            shares[~far, 0], places[~far], linestyle="none", marker="o", color=FAMILIES[1], label="least squares"
+        ),
+        *axes.plot(
+            shares[far, 0],
+            places[far],
+            linestyle="none",
+            marker="<",
+            color=FAMILIES[1],
+            label="least squares, further left",
+        ),
         *axes.plot(shares[:, 1], places, linestyle="none", marker="s", color=FAMILIES[0], label="Adagrad"),
     ]
     axes.axvline(1, color=looks.soft, linewidth=0.9, dashes=(4, 3))
@@ -85,6 +98,14 @@ def draw_optimisers(
     axes.set_yticks(places, [f"{row['source']} → {row['target']}" for row in rows])
     axes.set_ylim(-0.8, len(rows) - 0.2)
     axes.set_xlabel(f"mean squared error on {found['split'] or 'held-out'} tokens, as a share of the variance")
-    legend_below(figure, handles, looks, columns=2)
+    if rows:
+        few_ticks(axes.xaxis, axes.get_xlim(), 6)
+    legend_below(figure, [one for one in handles if np.size(one.get_xdata())], looks, columns=3)
     titled(figure, title, looks)
     return figure
+
+
+def _lowest(rows: Sequence[OptimiserRow], shares: NDArray[np.float64]) -> float:
+    """Where the axis ends: so that pairs of different layers are not squeezed by layers foretold from themselves."""
+    others = [own for row, own in zip(rows, shares[:, 0], strict=True) if row["source"] != row["target"]]
+    return max(_FLOOR, 0.7 * min(others)) if others else _FLOOR

@@ -27,7 +27,7 @@ from neuronagent.service.predict.fits import Fit, FitInfo, ModelFacts
 from neuronagent.service.predict.fitting import READ, Job
 from neuronagent.service.predict.fitting_adagrad import adagrad
 from neuronagent.service.predict.fitting_checkpoint import Checkpoint
-from neuronagent.service.predict.fitting_folder import FittingFolder, key
+from neuronagent.service.predict.fitting_folder import FittingFolder
 from neuronagent.service.predict.fitting_least_squares import least_squares
 from neuronagent.service.predict.fitting_models import model_facts
 from neuronagent.service.predict.fitting_prepare import FitOptions, Prepared, prepare, warnings_of
@@ -160,7 +160,7 @@ def _run(ready: Prepared, work: FittingFolder, progress: Progress) -> None:
                         raise ModelError(f"the map {pair} is not finite", remedy="run the model in float32")
                     with job.timed("writing"):
                         save_map(work.map_path(pair), found, _about(ready, pair))
-                        work.by_pair[key(pair)] = facts
+                        work.by_pair[pair.key] = facts
                         work.write_plan(every=_NOTED_SECONDS)
             finally:
                 work.write_plan()
@@ -204,7 +204,7 @@ def _info(ready: Prepared, work: FittingFolder) -> FitInfo:
         dtype=models.target.dtype,
         device=models.target.device.type,
         batch_tokens=options.batch_tokens,
-        by_pair=finite({key(pair): work.by_pair[key(pair)] for pair in ready.pairs}),
+        by_pair=finite({pair.key: work.by_pair[pair.key] for pair in ready.pairs}),
         warnings=warnings_of(ready),
         seconds={name: round(seconds, 2) for name, seconds in work.seconds.items()},
         versions={

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Required
 from typing_extensions import TypedDict
 
 from neuronagent.domain import clip
-from neuronagent.errors import IndexMismatchError, NotFoundError, UsageError
-from neuronagent.predictability.scores import Pair
+from neuronagent.errors import IndexMismatchError, NotFoundError, StorageError, UsageError
+from neuronagent.predictability.scores import Pair, nearest_source
 from neuronagent.store.engine import is_url
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from neuronagent.index.predictability.maps import NeuronMap
 
-DEFAULT_NAME = "default"
+DONE = "fit.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -59,8 +59,8 @@ class TextFacts(TypedDict):
 class PairFacts(TypedDict, total=False):
     """How one map came about. `ridge`: λ as a share of the mean of the diagonal of the source's Gram matrix (None:
     Adagrad); `select_mse` and `mean_mse`: mean squared error over all neurons on `select`, of the map and of the mean;
-    `rank_kept`: share of the predicted variance that a low-rank map keeps (None: full rank). `curve`: mean squared
-    error of Adagrad at each of its steps, before the step."""
+    `rank_kept`: share of the squares of what is predicted on `explain` that a low-rank map keeps, about the mean with
+    an intercept (None: full rank). `curve`: mean squared error of Adagrad at each of its steps, before the step."""
 
     ridge: float | None
     select_mse: Required[float]
@@ -116,9 +116,12 @@ class Fit:
         return [pair.source for pair in self.pairs if pair.target == target]
 
     def nearest(self, target: int) -> int | None:
-        """The source that is nearest below `target`: the layer before it where there is a map; None without one."""
-        below = [source for source in self.sources(target) if source < target]
-        return max(below, default=None)
+        """The source that is nearest below `target`: the layer before it where there is a map; with two models the one
+        at like depth. None without one."""
+        other = self.info["source_model"]
+        return nearest_source(
+            self.pairs, target, self.info["model"]["layers"], None if other is None else other["layers"]
+        )
 
     def map(self, pair: Pair, device: torch.device | str = "cpu") -> NeuronMap:
         """One of its maps.
@@ -180,16 +183,17 @@ def open_fit(db: str, name: str, model: Mapping[str, Any]) -> Fit:
     Raises:
         NotFoundError: there is none.
         IndexMismatchError: it was made with another model.
+        StorageError: what it says of itself is damaged.
     """
     folder = fit_folder(db, name)
-    try:
-        info: FitInfo = json.loads((folder / "fit.json").read_text(encoding="utf-8"))
-        hashes = [info["model"][key] for key in ("weights_hash", "config_hash")]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        here = names_of_fits(db)
+    info = read_info(folder)
+    if info is None:
+        here, maps = names_of_fits(db), fits_folder(db)
         remedy = f"there are {', '.join(here)}" if here else "run: neuronagent predict fit"
-        raise NotFoundError(f"there is no complete fit {name} of this index", remedy=remedy) from error
-    if hashes != [model["weights_hash"], model["config_hash"]]:
+        if not here and any(not each.with_suffix("").exists() for each in maps.parent.glob("*.maps")):
+            remedy += f"; if the index was renamed, rename the folder of its maps too, to {maps.name}"
+        raise NotFoundError(f"there is no complete fit {name} of this index", remedy=remedy)
+    if any(info["model"][key] != model[key] for key in ("weights_hash", "config_hash")):
         raise IndexMismatchError(
             f"the fit {name} was made with another model ({clip(str(info['model']['name']))})",
             remedy="fit maps for the model of this index: neuronagent predict fit",
@@ -197,8 +201,31 @@ def open_fit(db: str, name: str, model: Mapping[str, Any]) -> Fit:
     return Fit(folder, info)
 
 
+def read_info(folder: Path) -> FitInfo | None:
+    """What the fit in `folder` says of itself; None where it says nothing, since it is not complete.
+
+    Raises:
+        StorageError: it is damaged.
+    """
+    path = folder / DONE
+    try:
+        info: FitInfo = json.loads(path.read_text(encoding="utf-8"))
+        whole = info.keys() >= FitInfo.__required_keys__ and info["model"].keys() >= ModelFacts.__required_keys__
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise _damaged(path) from error
+    if not whole:
+        raise _damaged(path)
+    return info
+
+
+def _damaged(path: Path) -> StorageError:
+    return StorageError(f"{path} is damaged", remedy="fit it again: neuronagent predict fit --replace")
+
+
 def names_of_fits(db: str) -> list[str]:
     """The names of the complete fits beside an index; one that is being made is in a hidden folder."""
     folder = fits_folder(db)
-    names = (path.parent.name for path in folder.glob("*/fit.json")) if folder.is_dir() else ()
+    names = (path.parent.name for path in folder.glob(f"*/{DONE}")) if folder.is_dir() else ()
     return sorted(name for name in names if _NAME.fullmatch(name))

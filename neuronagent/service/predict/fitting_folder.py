@@ -24,9 +24,9 @@ from neuronagent.domain import clip, finite
 from neuronagent.errors import IndexMismatchError, StorageError
 from neuronagent.index.files import alone, sync_names
 from neuronagent.predictability.scores import Pair
-from neuronagent.service.predict.fits import FitInfo, PairFacts, map_path
+from neuronagent.service.predict.fits import DONE, FitInfo, PairFacts, map_path, read_info
 
-_PLAN, _DONE = "plan.json", "fit.json"
+_PLAN = "plan.json"
 
 
 class FittingFolder:
@@ -56,11 +56,16 @@ class FittingFolder:
 
         Raises:
             IndexMismatchError: another fit has this name, complete or begun, and is not to be replaced.
-            StorageError: what has the name is no fit.
+            StorageError: what has the name is no fit, or a damaged one that is not to be replaced.
         """
-        there = _read(self.folder / _DONE)
-        if there is not None and there.get("identity") == self.identity:
-            return FitInfo(**there)
+        try:
+            there = read_info(self.folder)
+        except StorageError:
+            if replace:
+                return None
+            raise
+        if there is not None and there["identity"] == self.identity:
+            return there
         if there is None and self.folder.exists() and any(self.folder.iterdir()):
             raise StorageError(f"{self.folder} is there and is no complete fit", remedy="remove it, or choose a --name")
         begun = _read(self.partial / _PLAN)
@@ -104,7 +109,7 @@ class FittingFolder:
 
     def left(self, pairs: Sequence[Pair]) -> tuple[Pair, ...]:
         """Those of `pairs` that have no map yet."""
-        return tuple(pair for pair in pairs if key(pair) not in self.by_pair)
+        return tuple(pair for pair in pairs if pair.key not in self.by_pair)
 
     def write_plan(self, *, every: float = 0.0) -> None:
         """Note the passes and what is done, unless that was done less than `every` seconds ago.
@@ -130,7 +135,7 @@ class FittingFolder:
         Raises:
             StorageError: it cannot be done.
         """
-        _write(self.partial / _DONE, info)
+        _write(self.partial / DONE, info)
         self._remove_strays()
         old = self.folder.with_name(f".{self.folder.name}.old")
         try:
@@ -143,19 +148,14 @@ class FittingFolder:
             raise StorageError(f"{self.folder}: {error.strerror}", remedy="make room and run it again") from error
         (self.folder / _PLAN).unlink(missing_ok=True)
         shutil.rmtree(old, ignore_errors=True)
-        return FitInfo(**(_read(self.folder / _DONE) or {}))
+        return read_info(self.folder) or info
 
     def _remove_strays(self) -> None:
         """What a kill left of files that were being written, and the sums."""
-        known = {_PLAN, _DONE, *(self.map_path(_pair(name)).name for name in self.by_pair)}
+        known = {_PLAN, DONE, *(self.map_path(_pair(name)).name for name in self.by_pair)}
         for path in self.partial.iterdir():
             if path.name not in known:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def key(pair: Pair) -> str:
-    """`0:1`, how JSON names a pair."""
-    return f"{pair.source}:{pair.target}"
 
 
 def _pair(said: str) -> Pair:

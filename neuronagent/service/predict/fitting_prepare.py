@@ -10,10 +10,10 @@ from pathlib import Path
 
 from neuronagent.domain import SPLITS, Split, clip
 from neuronagent.errors import CorpusError, UsageError
-from neuronagent.predictability.scores import FitKind, Pair, parse_pairs
+from neuronagent.predictability.scores import DEFAULT_FIT, FitKind, Pair, parse_pairs
 from neuronagent.service.lookup import Index, open_index
 from neuronagent.service.predict.activations import BATCH_TOKENS
-from neuronagent.service.predict.fits import DEFAULT_NAME, TextFacts, fit_folder
+from neuronagent.service.predict.fits import TextFacts, fit_folder
 from neuronagent.service.predict.fitting import READ
 from neuronagent.service.predict.fitting_models import Models, check_tokens, model_facts, open_models
 from neuronagent.service.predict.plan import Plan, Shape, check_memory, free_memory, plan_passes
@@ -36,7 +36,7 @@ class FitOptions:
     """
 
     db: str | None = None
-    name: str = DEFAULT_NAME
+    name: str = DEFAULT_FIT
     pairs: str = "adjacent"
     kind: FitKind = FitKind.LEAST_SQUARES
     text: str | None = None

@@ -13,14 +13,10 @@ scores of its headline predictor (the nearest layer below that there is a map fr
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
 
 from neuronagent.domain import Split
 from neuronagent.errors import CorpusError, IndexMismatchError, Interrupted, NotFoundError, UsageError
@@ -34,13 +30,13 @@ from neuronagent.predictability.functional import (
     layer_key,
     summary_key,
 )
-from neuronagent.predictability.scores import OWN_TEST, layer_predictor, source_layer, text_key
+from neuronagent.predictability.scores import text_key
 from neuronagent.service.lookup import Index
-from neuronagent.service.predict.fits import DEFAULT_NAME, Fit, open_fit
+from neuronagent.service.predict.fits import Fit, open_fit
+from neuronagent.service.predict.functional_prepare import FunctionalOptions, LayerErrors, errors_of
 from neuronagent.service.predict.functional_summary import LayerNeurons, class_r2, contingency
 from neuronagent.service.predict.opened_fit import OpenedFit
 from neuronagent.service.predict.scoring import groups_within
-from neuronagent.service.predict.selection import Errors
 from neuronagent.service.predict.texts import TokenTexts, source_texts
 from neuronagent.service.progress import Progress, Silent
 from neuronagent.service.stopping import stops_cleanly
@@ -50,54 +46,9 @@ from neuronagent.store.predictions import save_fit, save_result
 if TYPE_CHECKING:
     from neuronagent.models.gated import GatedModel
 
-VERSION = 1
-"""Changes whenever the same scores and tokens would give other results."""
-TOKENS, NGRAMS, SEEDS, OUTLIER_RATIO = 200_000, 1_000, 100, 100.0
+__all__ = ["FunctionalOptions", "functional", "functional_view"]
+
 FEW_TOKENS = 20_000
-NEAREST, MEAN_OF_SOURCES = "nearest", "mean"
-
-
-@dataclass(frozen=True, kw_only=True)
-class FunctionalOptions:
-    """`text`: another one than the fit's test split. `tokens`: about so many are read. `ngrams`: so many of each size.
-    `seeds`: of random tokens. `source`: `nearest` or `mean`, whose errors count. `memory`: bytes that sums may take
-    (None: half of what is free). `again`: compute also what is stored."""
-
-    db: str
-    name: str = DEFAULT_NAME
-    text: str | None = None
-    tokens: int = TOKENS
-    ngrams: int = NGRAMS
-    seeds: int = SEEDS
-    source: str = NEAREST
-    outlier_ratio: float = OUTLIER_RATIO
-    memory: int | None = None
-    model: str | None = None
-    device: str = "auto"
-    again: bool = False
-
-    def check(self) -> None:
-        """Raises `UsageError` for what cannot be."""
-        if self.source not in (NEAREST, MEAN_OF_SOURCES):
-            raise UsageError("no such source of errors", remedy=f"allowed: {NEAREST}, {MEAN_OF_SOURCES}")
-        if self.text is not None and not self.text.strip():
-            raise UsageError("--text is empty", remedy="name a folder, file or data set, or leave it out")
-        for name, value, least in (("tokens", self.tokens, 1), ("ngrams", self.ngrams, 1), ("seeds", self.seeds, 2)):
-            if value < least:
-                raise UsageError(f"{value} are too few {name}", remedy=f"at least {least}")
-        if not self.outlier_ratio > 0:
-            raise UsageError("the ratio of an outlier must be above 0", remedy="100 is the usual one")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Known:
-    """What a layer has before anything is run: its errors, whose they are, or why there are none."""
-
-    layer: int
-    errors: Errors
-    predictor: str | None
-    reason: str | None
-    identity: str
 
 
 def functional(options: FunctionalOptions, progress: Progress | None = None) -> FunctionalSummary:
@@ -133,7 +84,7 @@ def functional_view(options: FunctionalOptions) -> FunctionalView:
         NotFoundError: nothing is.
     """
     with Index(options.db) as index:
-        key = OWN_TEST if options.text is None else text_key(options.text)
+        key = text_key(options.text)
         fit_id = next((each.id for each in index.reader.fits() if each.name == options.name), None)
         found = {} if fit_id is None else index.reader.prediction_results(fit_id, KIND)
         summary = found.get(summary_key(key))
@@ -149,12 +100,16 @@ class _Work:
     ) -> None:
         self._index, self._fit, self._fit_id, self._options = index, fit, fit_id, options
         self._progress, self._stop = progress, stop
-        self._key = OWN_TEST if options.text is None else text_key(options.text)
+        self._key = text_key(options.text)
         self._seconds: dict[str, float] = {}
 
     def run(self) -> FunctionalSummary:
         texts = self._texts()
-        known = [self._known(layer, texts) for layer in sorted(self._index.reader.layers())]
+        reader, fit = self._index.reader, self._fit
+        known = [
+            errors_of(reader, fit, self._fit_id, layer, texts, self._key, self._options)
+            for layer in sorted(reader.layers())
+        ]
         if all(each.predictor is None for each in known):
             raise NotFoundError(
                 f"the fit {self._fit.name} has no scores of a layer from one below it",
@@ -192,36 +147,7 @@ class _Work:
 
         return open_live(self._index, self._options.model, device=self._options.device).model
 
-    def _known(self, layer: int, texts: TokenTexts) -> _Known:
-        reader = self._index.reader
-        stored = reader.layer_predictions(self._fit_id, layer, self._key)
-        stored = stored or reader.layer_predictions(self._fit_id, layer)
-        predictors = _predictors(self._fit, layer, len(reader.layers()), self._options.source)
-        found = [stored[name] for name in predictors if name in stored]
-        if found and len(found) == len(predictors):
-            errors = Errors(l2=np.mean([s.rmse for s in found], axis=0), r2=np.mean([s.r2 for s in found], axis=0))
-            name = predictors[0] if len(predictors) == 1 else f"mean of {_layers(predictors)}"
-            reason = None
-        else:
-            nothing = np.full(reader.layers()[layer], np.nan)
-            errors, name = Errors(l2=nothing, r2=nothing), None
-            reason = "it is not scored" if predictors else "the fit has no map to it from a layer below"
-        said = {**self._settings(), "layer": layer, "text": texts.fingerprint, "errors": _hash(errors), "of": name}
-        identity = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
-        return _Known(layer=layer, errors=errors, predictor=name, reason=reason, identity=identity)
-
-    def _settings(self) -> dict[str, Any]:
-        options = self._options
-        return {
-            "version": VERSION,
-            "fit": self._fit.info["identity"],
-            "ngrams": options.ngrams,
-            "seeds": options.seeds,
-            "source": options.source,
-            "outlier_ratio": options.outlier_ratio,
-        }
-
-    def _stored(self, known: _Known) -> tuple[FunctionalLayer, SensitiveNeurons] | None:
+    def _stored(self, known: LayerErrors) -> tuple[FunctionalLayer, SensitiveNeurons] | None:
         """What is stored of a layer with the same settings; None without."""
         key, reader = layer_key(known.layer, self._key), self._index.reader
         found = [reader.prediction_results(self._fit_id, kind, key).get(key) for kind in (KIND, NEURONS_KIND)]
@@ -229,7 +155,7 @@ class _Work:
             return None
         return cast("tuple[FunctionalLayer, SensitiveNeurons]", tuple(found))
 
-    def _analyse(self, texts: TokenTexts, missing: Sequence[_Known]) -> None:
+    def _analyse(self, texts: TokenTexts, missing: Sequence[LayerErrors]) -> None:
         """Run the model, and store layer by layer."""
         from neuronagent.service.predict import functional_passes as passes
 
@@ -270,12 +196,10 @@ class _Work:
     def _save(self, results: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
         """Raises `IndexMismatchError` where the fit was replaced meanwhile."""
         with writing(self._options.db) as engine:
-            if save_fit(engine, self._fit.name, self._fit.info) != self._fit_id:
-                raise IndexMismatchError(f"the fit {self._fit.name} was replaced meanwhile", remedy="run it again")
             for (kind, key), value in results.items():
-                save_result(engine, self._fit_id, kind, key, value)
+                save_result(engine, self._fit_id, kind, key, value, identity=self._fit.info["identity"])
 
-    def _summary(self, texts: TokenTexts, known: Sequence[_Known]) -> FunctionalSummary:
+    def _summary(self, texts: TokenTexts, known: Sequence[LayerErrors]) -> FunctionalSummary:
         """What is over all layers: stored anew only where a layer changed."""
         key = summary_key(self._key)
         identity = hashlib.sha256(" ".join(each.identity for each in known).encode()).hexdigest()[:32]
@@ -304,7 +228,7 @@ class _Work:
             "tokens": texts.tokens,
             "documents": texts.documents,
             "layers": [each.layer for each in known],
-            "settings": self._settings(),
+            "settings": self._options.settings(self._fit),
             "outlier_ratio": self._options.outlier_ratio,
             "outliers": sorted(outliers, key=lambda outlier: -outlier["ratio"]),
             "contingency": contingency(layers),
@@ -318,26 +242,3 @@ class _Work:
 
 
 _FEW = "a property of few tokens says little"
-
-
-def _predictors(fit: Fit, layer: int, layers: int, source: str) -> list[str]:
-    """Those whose errors count: of the nearest source below; with two models, of the one at like depth."""
-    sources = fit.sources(layer)
-    if source == MEAN_OF_SOURCES:
-        return [layer_predictor(each) for each in sources]
-    other = fit.info["source_model"]
-    if other is not None:
-        depth, theirs = layer / max(1, layers - 1), max(1, other["layers"] - 1)
-        nearest = min(sources, key=lambda each: abs(each / theirs - depth), default=None)
-    else:
-        nearest = fit.nearest(layer)
-    return [] if nearest is None else [layer_predictor(nearest)]
-
-
-def _layers(predictors: Sequence[str]) -> str:
-    found = [source_layer(name) for name in predictors]
-    return f"layers {', '.join(map(str, found))}"
-
-
-def _hash(errors: Errors) -> str:
-    return hashlib.sha256(errors.l2.tobytes() + errors.r2.tobytes()).hexdigest()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuronagent.errors import NotFoundError
-from neuronagent.predictability.scores import Pair, PredictorScores, layer_predictor
+from neuronagent.predictability.scores import Pair, PredictorScores, fit_option, layer_predictor
 from neuronagent.predictability.substitution import METRICS, Chunk
 from neuronagent.service.lookup import Index
 
@@ -30,10 +30,9 @@ def top_halves(index: Index, fit_id: int, name: str, chunks: Sequence[Chunk]) ->
         predictor = layer_predictor(pair.source)
         scores = index.reader.layer_predictions(fit_id, pair.target, predictor=predictor).get(predictor)
         if scores is None:
-            chosen = "" if name == "default" else f" --fit {name}"
             raise NotFoundError(
                 f"the fit {name} has no scores of layer {pair.target} from layer {pair.source} to halve its neurons by",
-                remedy=f"run: neuronagent predict scores{chosen}",
+                remedy=f"run: neuronagent predict scores{fit_option(name)}",
             )
         for metric in METRICS:
             found[pair, metric] = top_half(scores, metric)

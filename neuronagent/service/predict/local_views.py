@@ -14,8 +14,8 @@ from neuronagent.store.reader import IndexReader
 def background_of(
     reader: IndexReader, fit_id: int, neuron: NeuronId, headline: PredictorView | None
 ) -> Background | None:
-    """Whether the neuron's error is below that of neurons picked at random; None where that was not looked at, or with
-    the errors of another predictor than the headline's."""
+    """Whether the neuron's error is below that of those that random tokens select; None where that was not looked at,
+    or with the errors of another predictor than the headline's."""
     found = _result(reader, fit_id, KIND, neuron.layer)
     if found is None or headline is None or headline["rmse"] is None or found["predictor"] != headline["predictor"]:
         return None

@@ -47,16 +47,22 @@ def token_losses(
 def _of_batch(model: GatedModel, ids: torch.Tensor, made: torch.Tensor) -> NDArray[np.float64]:
     """Where `made` `[B, T − 1]`, row by row; softmax in float32 as a loss is commonly computed."""
     try:
-        final = model.run(ids)[:, :-1][made.to(model.device)]
-        targets = ids[:, 1:][made]
-        at_once = max(1, (_LOGITS_AT_ONCE_CUDA if final.is_cuda else _LOGITS_AT_ONCE) // model.vocab_size)
-        found: list[torch.Tensor] = []
-        for part, own in zip(final.split(at_once), targets.split(at_once), strict=True):
-            logits = model.logits(part).float()
-            wanted = logits.gather(1, own.to(logits.device)[:, None])[:, 0]
-            found.append((logits.logsumexp(1) - wanted).double().cpu())
+        return losses_at(model, model.run(ids), ids, made)
     except torch.OutOfMemoryError as error:
         raise ModelError(
             f"{model.device} ran out of memory on a batch of {ids.numel():,} tokens", remedy="lower --batch-tokens"
         ) from error
+
+
+def losses_at(model: GatedModel, final: torch.Tensor, ids: torch.Tensor, made: torch.Tensor) -> NDArray[np.float64]:
+    """−log of what a model gives to the next token where `made` `[B, T − 1]` says so, row by row, in nats, from what
+    its head reads, `final` `[B, T, d_model]`; NaN where a logit is not finite. Logits are made a few positions at a
+    time."""
+    kept, targets = final[:, :-1][made.to(final.device)], ids[:, 1:][made]
+    at_once = max(1, (_LOGITS_AT_ONCE_CUDA if kept.is_cuda else _LOGITS_AT_ONCE) // model.vocab_size)
+    found: list[torch.Tensor] = []
+    for part, own in zip(kept.split(at_once), targets.split(at_once), strict=True):
+        logits = model.logits(part).float()
+        wanted = logits.gather(1, own.to(logits.device)[:, None])[:, 0]
+        found.append((logits.logsumexp(1) - wanted).double().cpu())
     return torch.cat(found).numpy()

@@ -20,9 +20,8 @@ from neuronagent.index.predictability.maps import NeuronMap
 from neuronagent.models.gated import Change, GatedModel
 from neuronagent.predictability.substitution import COMPLETE, PARTIAL
 from neuronagent.service.devices import products
+from neuronagent.service.predict.losses import losses_at
 from neuronagent.service.predict.windows import WindowBatch, Windows, window_batches
-
-_LOGITS_AT_ONCE, _LOGITS_AT_ONCE_CUDA = 2**22, 2**26
 
 Substitute = Callable[[Tensor, Tensor], Tensor]
 """From `post` of the source and of the layer itself in this run, `[texts, tokens, N]` each, to what is put in place."""
@@ -127,7 +126,7 @@ def _of_batch(
             ids, changes={layer: clean.of(layer) for layer in {r.source for run in runs for r in run.replacements}},
             layers={r.layer for run in runs for r in run.replacements}, written=writes.keep,
         )  # fmt: skip
-        yield None, {"": _losses(model, end, ids, made)}
+        yield None, {"": losses_at(model, model.normed(end), ids, made)}
         for run in runs:
             yield run.name, _of_run(model, run, ids, made, first, clean.posts, writes.by_layer)
     except torch.OutOfMemoryError as error:
@@ -152,7 +151,7 @@ def _of_run(
             final = end.clone()
             for layer in layers:
                 final += (actual_writes[layer] - writes.by_layer[layer]).to(final.device)
-        found[setting] = _losses(model, final, ids, made)
+        found[setting] = losses_at(model, model.normed(final), ids, made)
     return found
 
 
@@ -200,17 +199,3 @@ def _change(replacement: Replacement, first: int, posts: Mapping[int, Tensor], k
         return changed
 
     return change
-
-
-def _losses(model: GatedModel, residual: Tensor, ids: Tensor, made: Tensor) -> NDArray[np.float64]:
-    """−log of what is given to the next token where `made` says so, row by row, in nats; NaN where a logit is not
-    finite."""
-    final = model.normed(residual)[:, :-1][made.to(residual.device)]
-    targets = ids[:, 1:][made]
-    at_once = max(1, (_LOGITS_AT_ONCE_CUDA if final.is_cuda else _LOGITS_AT_ONCE) // model.vocab_size)
-    found: list[Tensor] = []
-    for part, own in zip(final.split(at_once), targets.split(at_once), strict=True):
-        logits = model.logits(part).float()
-        wanted = logits.gather(1, own.to(logits.device)[:, None])[:, 0]
-        found.append((logits.logsumexp(1) - wanted).double().cpu())
-    return torch.cat(found).numpy()

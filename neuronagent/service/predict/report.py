@@ -16,7 +16,7 @@ from typing import Any
 from neuronagent import wording
 from neuronagent.domain import clip
 from neuronagent.errors import NotFoundError, UsageError
-from neuronagent.predictability.scores import OWN_TEST, StoredFit
+from neuronagent.predictability.scores import DEFAULT_FIT, OWN_TEST, StoredFit
 from neuronagent.report.figures.predict_drawing import DRAW, drawable
 from neuronagent.report.figures.predict_points import PredictionPoints
 from neuronagent.report.predictability_content import SCHEMA_VERSION, Matrix, Models, Pairs, PredictabilityContent
@@ -67,7 +67,7 @@ def chosen_fits(index: Index, names: Sequence[str] = ()) -> list[StoredFit]:
             raise NotFoundError(f"there is no fit {clip(name)!r}", remedy=f"there are {', '.join(list(there)[:20])}")
     if names:
         return [there[name] for name in dict.fromkeys(names)]
-    return sorted(there.values(), key=lambda fit: fit.name != "default")
+    return sorted(there.values(), key=lambda fit: fit.name != DEFAULT_FIT)
 
 
 def predictability(

@@ -1,8 +1,8 @@
 """What the paper found, held against the numbers of a report: each finding with a criterion that is stated beside it.
 
 A finding is `not clear` where the criterion for it fails, and so does that for its contrary. What is not measured has
-no verdict, and is left out. Ranks of layers are Spearman's, over as many layers as there are: with few of them a ρ of
-±0.5 is weak evidence, so that its number of layers is always said.
+no verdict, and is left out. Ranks of layers are Spearman's, over as many layers as there are; they have a verdict where
+ρ is at least 0.5 and chance rarely gives as much, which of five layers takes a perfect order.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from neuronagent.report.predictability_content import (
     PredictabilityContent,
     Verdict,
 )
-from neuronagent.report.predictability_numbers import digits, rho
+from neuronagent.report.predictability_numbers import digits, fit_name, rho
 from neuronagent.service.predict.report_global import global_findings
 from neuronagent.service.predict.report_local import local_findings
-from neuronagent.service.predict.report_numbers import mean, median_of, spearman
+from neuronagent.service.predict.report_numbers import mean, median_of, rank_is_clear, share_is_clear, spearman
 
 _CLEAR = 0.5
 _NEGLIGIBLE = 0.01
+_LOPSIDED = "as lopsided by chance with at most 5 %"
+_RARE = "as far from 0 by chance in at most 5 % of orders"
 
 
 def findings(content: PredictabilityContent) -> list[Finding]:
@@ -45,7 +47,7 @@ def _pair_findings(content: PredictabilityContent) -> Iterator[Finding]:
 def _shallow(one: Matrix) -> Iterator[Finding]:
     layers, errors = _by_target(one, lambda row: row["rmse"])
     _, skill = _by_target(one, lambda row: median_of(row["r2"]))
-    for name, values, sign in (("L2", errors, 1), ("R²", skill, -1)):
+    for name, values, sign, said in (("L2", errors, 1, digits), ("R²", skill, -1, wording.score)):
         found = spearman(layers, values)
         if found is not None:
             yield {
@@ -53,10 +55,10 @@ def _shallow(one: Matrix) -> Iterator[Finding]:
                 + ("" if name == "L2" else " (The paper has L2 alone, which grows with the neurons’ scale.)"),
                 "where": "§ 3.2, Figure 2",
                 "criterion": f"Spearman’s ρ of layer and mean {name} over sources "
-                f"{'at least +0.5' if sign > 0 else 'at most −0.5'}; the contrary if of the other sign",
-                "verdict": _by_sign(sign * found, _CLEAR),
-                "numbers": f"Fit {one['fit']}: {rho(found)} over {len(layers)} layers; first {digits(values[0])}, last "
-                f"{digits(values[-1])}.",
+                f"{'at least +0.5' if sign > 0 else 'at most −0.5'}, {_RARE}; the contrary if of the other sign",
+                "verdict": _by_rank(sign * found, layers, values),
+                "numbers": f"Fit {one['fit']}: {rho(found)} over {len(layers)} layers; first {said(values[0])}, last "
+                f"{said(values[-1])}.",
                 "section": "pairs",
             }
 
@@ -82,16 +84,16 @@ def _backward(one: Matrix) -> Iterator[Finding]:
     )
     for name, skill in ways:
         both = [(skill[j, i], skill[i, j]) for i, j in skill if i < j and (j, i) in skill]
-        key = "rmse" if name == "L2" else "r2"
+        key, shown = ("rmse", digits) if name == "L2" else ("r2", wording.score)
         if both:
             won, share = _won(both)
             yield {
                 "paper": f"Shallower layers are better foretold from deeper ones than the reverse, by {name}.",
-                "where": "§ 3.2: forward .037, backward .024",
-                "criterion": "Backward is better on over 60 % of the pairs of layers that have both maps; the contrary "
-                "under 40 %",
-                "verdict": _by_sign(share - 0.5, 0.1),
-                "numbers": f"Forward {digits(said['forward'][key])}, backward {digits(said['backward'][key])}; "
+                "where": "§ 3.2: forward 0.037, backward 0.024",
+                "criterion": "Backward is better on over 60 % of the pairs of layers that have both maps, "
+                f"{_LOPSIDED}; the contrary under 40 %",
+                "verdict": _by_share(share, len(both)),
+                "numbers": f"Forward {shown(said['forward'][key])}, backward {shown(said['backward'][key])}; "
                 f"backward is better on {won} pairs of layers.",
                 "section": "pairs",
             }
@@ -106,8 +108,9 @@ def _same_target(skill: Mapping[tuple[int, int], float]) -> Iterator[Finding]:
         yield {
             "paper": "The same, for one target and sources as far before it as behind it: its scale plays no part.",
             "where": "not in the paper",
-            "criterion": "The later source has the lower L2 in over 60 % of cases; the contrary under 40 %",
-            "verdict": _by_sign(share - 0.5, 0.1),
+            "criterion": f"The later source has the lower L2 in over 60 % of cases, {_LOPSIDED}; the contrary under "
+            "40 %",
+            "verdict": _by_share(share, len(both)),
             "numbers": f"In {won} cases.",
             "section": "pairs",
         }
@@ -129,14 +132,14 @@ def _selves(matrices: Sequence[Matrix]) -> Iterator[Finding]:
         if own:
             share = max((row["rmse"] or 0) / (row["sd"] or 1) for row in own)
             parts.append(
-                f"{one['fit']} ({one['kind']}): mean L2 {digits(mean(row['rmse'] for row in own))}, at most "
-                f"{wording.percent(share)} of the standard deviation"
+                f"{fit_name(one['fit'], one['kind'])}: mean L2 {digits(mean(row['rmse'] for row in own))}, largest "
+                f"share of a layer’s mean standard deviation {wording.percent(share)}"
             )
             if one["kind"] == FitKind.LEAST_SQUARES.value:
                 exact, worst = True, max(worst, share)
     if exact:
         yield {
-            "paper": "A layer foretold from itself has an error left (.020), next to that of other layers.",
+            "paper": "A layer foretold from itself has an error left (0.020), next to that of other layers.",
             "where": "§ 3.2",
             "criterion": "The self-maps of the exact fit leave over 1 % of the mean standard deviation in some layer; "
             "the identity leaves nothing",
@@ -188,12 +191,14 @@ def _more_findings(content: PredictabilityContent) -> Iterator[Finding]:
     rows = content["optimisers"]["rows"]
     if rows:
         lower = sum(row["exact"] < row["adagrad"] for row in rows)
+        curves = content["curves"]["by_target"] if content["curves"]["fit"] == content["optimisers"]["adagrad"] else []
+        steps = f", after {curves[0]['steps'][-1]:,} steps; the paper takes about 1,000" if curves else ""
         yield {
-            "paper": "Adagrad for one epoch finds the best linear map.",
-            "where": "§ 3.1",
+            "paper": "Adagrad for one epoch has converged.",
+            "where": "§ 3.1, “quick and consistent”",
             "criterion": "Its held-out error is within 1 % of least squares’ on every pair",
             "verdict": "holds" if all(row["adagrad"] <= 1.01 * row["exact"] for row in rows) else "does not hold",
-            "numbers": f"Least squares is lower on {lower} of {len(rows)} pairs.",
+            "numbers": f"Least squares is lower on {lower} of {len(rows)} pairs{steps}.",
             "section": "optimisers",
         }
     yield from _window_findings(content)
@@ -209,19 +214,25 @@ def _window_findings(content: PredictabilityContent) -> Iterator[Finding]:
     last = {(row["source"], row["target"]): row for row in found["rows"] if row["window"] == found["base"]}
     pairs = sorted((pair for pair in first if pair in last), key=lambda pair: pair[1])
     whole = "whole texts" if found["base"] is None else f"w = {found['base']}"
-    for name, gains in (
-        ("L2", [first[pair]["rmse"] - last[pair]["rmse"] for pair in pairs]),
-        ("R²", [_difference(last[pair]["r2"], first[pair]["r2"]) for pair in pairs]),
+    for name, gain in (
+        ("L2", {pair: first[pair]["rmse"] - last[pair]["rmse"] for pair in pairs}),
+        ("R²", {pair: _difference(last[pair]["r2"], first[pair]["r2"]) for pair in pairs}),
     ):
-        ranks = spearman([float(pair[1]) for pair in pairs], gains)
+        # Pairs of one target are no evidence of their own.
+        by_target = {
+            own: mean(gain[pair] for pair in pairs if pair[1] == own) for own in sorted({pair[1] for pair in pairs})
+        }
+        layers = [float(target) for target, value in by_target.items() if value is not None]
+        gains = [value for value in by_target.values() if value is not None]
+        ranks = spearman(layers, gains)
         if ranks is not None:
             yield {
                 "paper": f"More context makes shallow layers easier and deep layers harder to foretell, by {name}.",
                 "where": "App. B.2, Figure 6",
-                "criterion": f"Spearman’s ρ of target layer and what {name} gains from w = {known[0]} to {whole} is at "
-                "most −0.5; the contrary at least +0.5",
-                "verdict": _by_sign(-ranks, _CLEAR),
-                "numbers": f"{rho(ranks)} over {len(pairs)} pairs; gain of the shallowest target {digits(gains[0])}, "
+                "criterion": f"Spearman’s ρ of target layer and what {name} gains from w = {known[0]} to {whole}, mean "
+                f"over sources, is at most −0.5, {_RARE}; the contrary at least +0.5",
+                "verdict": _by_rank(-ranks, layers, gains),
+                "numbers": f"{rho(ranks)} over {len(layers)} target layers; gain of the shallowest {digits(gains[0])}, "
                 f"of the deepest {digits(gains[-1])}.",
                 "section": "windows",
             }
@@ -238,14 +249,15 @@ def _model_findings(content: PredictabilityContent) -> Iterator[Finding]:
             if row["r2"] is not None and row["r2"]["median"] > _best_r2(best.get(row["target"])):
                 best[row["target"]] = row
         options = {row["source"] for row in one["rows"]}
-        found = spearman([float(target) for target in best], [float(row["source"]) for row in best.values()])
+        targets, sources = [float(target) for target in best], [float(row["source"]) for row in best.values()]
+        found = spearman(targets, sources)
         if found is not None and len(options) > 2:
             yield {
                 "paper": "Across two models, layers of similar depth foretell each other best.",
                 "where": "App. B.3, Figure 7",
-                "criterion": "Spearman’s ρ of target layer and the source with the largest R² is at least +0.5; the "
-                "contrary at most −0.5",
-                "verdict": _by_sign(found, _CLEAR),
+                "criterion": "Spearman’s ρ of target layer and the source with the largest R² is at least +0.5, "
+                f"{_RARE}; the contrary at most −0.5",
+                "verdict": _by_rank(found, targets, sources),
                 "numbers": f"{rho(found)} over {len(best)} target layers.",
                 "section": "models",
             }
@@ -258,6 +270,16 @@ def _best_r2(row: PairRow | None) -> float:
 def _by_sign(value: float, clear: float) -> Verdict:
     """`holds` from `clear` on, `does not hold` from −`clear` down."""
     return "holds" if value >= clear else "does not hold" if value <= -clear else "not clear"
+
+
+def _by_share(share: float, count: int) -> Verdict:
+    """Of `count` comparisons; few of them are no evidence."""
+    return _by_sign(share - 0.5, 0.1) if share_is_clear(share, count) else "not clear"
+
+
+def _by_rank(value: float, first: Sequence[float], second: Sequence[float]) -> Verdict:
+    """Of ρ of `first` and `second`, or its negative."""
+    return _by_sign(value, _CLEAR) if rank_is_clear(first, second) else "not clear"
 
 
 def _share_verdict(met: Sequence[bool]) -> Verdict:

@@ -96,10 +96,11 @@ def _some(there: Sequence[int]) -> list[int]:
 
 
 def texts(index: Index, fit: StoredFit) -> Texts:
-    """The maps of a fit on each text that it is scored on, over the pairs that are scored on all of them."""
+    """The maps of a fit on each text that it is scored on, over the pairs of different layers that are scored on all of
+    them: a layer that is foretold from itself says nothing of a text."""
     scored = index.reader.scored(fit.id)
     names = sorted({text for text, _, _ in scored})
-    maps = {(pair.target, layer_predictor(pair.source)) for pair in pairs_of(fit)}
+    maps = {(pair.target, layer_predictor(pair.source)) for pair in pairs_of(fit) if pair.source != pair.target}
     common = [(layer, name) for layer, name in sorted(maps) if all((text, layer, name) in scored for text in names)]
     rows = [_text_row(index, fit, text, common, scored) for text in names] if common else []
     reason = None

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neuronagent.predictability.intervals import student_quantile
 from neuronagent.report.predictability_content import R2_EDGES, Spread
+
+_EXACT, _CHANCE = 8, 0.05
 
 Array = NDArray[np.float64]
 
@@ -56,6 +61,32 @@ def spearman(first: Array | Sequence[float | None], second: Array | Sequence[flo
     a, b = a - a.mean(), b - b.mean()
     scale = math.sqrt(float((a @ a) * (b @ b)))
     return max(-1.0, min(1.0, float(a @ b) / scale)) if scale else None
+
+
+def rank_is_clear(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether at most 5 % of all orders of `second` would have a ρ as far from 0: of five places only a perfect order
+    does. Exact up to eight places, by Student's t beyond."""
+    found, count = spearman(first, second), len(first)
+    if found is None:
+        return False
+    if count > _EXACT:
+        return abs(found) >= 1 or abs(found) * math.sqrt((count - 2) / (1 - found**2)) >= student_quantile(count - 2)
+    a, b = (_ranks(_floats(row)) for row in (first, second))
+    a, b = a - a.mean(), b - b.mean()
+    chances = np.abs(b[_orders(count)] @ a)
+    return bool((chances >= abs(float(a @ b)) - 1e-9).mean() <= _CHANCE)
+
+
+def share_is_clear(share: float, count: int) -> bool:
+    """Whether a fair coin shows one side as often as this, of `count` throws, with a chance of at most 5 %."""
+    least = math.ceil(max(share, 1 - share) * count - 1e-9) if count else 0
+    tail = sum(math.comb(count, heads) for heads in range(least, count + 1)) / 2**count
+    return min(1.0, 2 * tail) <= _CHANCE
+
+
+@lru_cache(maxsize=8)
+def _orders(count: int) -> NDArray[np.int64]:
+    return np.array(list(permutations(range(count))))
 
 
 def _floats(values: Array | Sequence[float | None]) -> Array:

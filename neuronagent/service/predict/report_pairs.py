@@ -15,6 +15,7 @@ from neuronagent.predictability.scores import (
     PredictorScores,
     StoredFit,
     layer_predictor,
+    nearest_source,
 )
 from neuronagent.report.predictability_content import (
     Curve,
@@ -46,8 +47,10 @@ def pairs_of(fit: StoredFit) -> list[Pair]:
 
 
 def nearest(fit: StoredFit, target: int) -> int | None:
-    """The source that `target` is foretold from: the nearest below it, as `Fit.nearest`."""
-    return max((pair.source for pair in pairs_of(fit) if pair.target == target and pair.source < target), default=None)
+    """The source that `target` is foretold from, as `Fit.nearest`."""
+    info = info_of(fit)
+    other = info["source_model"]
+    return nearest_source(info["pairs"], target, info["model"]["layers"], None if other is None else other["layers"])
 
 
 def is_own(fit: StoredFit) -> bool:
@@ -106,7 +109,7 @@ def matrix(index: Index, fit: StoredFit, text: str) -> Matrix:
 
 
 def _row(info: FitInfo, pair: Pair, scores: PredictorScores | None) -> PairRow:
-    made = info["by_pair"].get(f"{pair.source}:{pair.target}")
+    made = info["by_pair"].get(pair.key)
     return {
         "source": pair.source,
         "target": pair.target,
@@ -145,8 +148,7 @@ def curves(fits: Sequence[StoredFit]) -> Curves:
     """The training of the first fit that an optimiser made, averaged as in Figure 2 (c, d)."""
     for fit in fits:
         made = info_of(fit)["by_pair"]
-        found = {pair: made[key].get("curve") for pair in pairs_of(fit)
-                 for key in (f"{pair.source}:{pair.target}",) if key in made}  # fmt: skip
+        found = {pair: made[pair.key].get("curve") for pair in pairs_of(fit) if pair.key in made}
         known = {pair: curve for pair, curve in found.items() if curve}
         if known:
             return {
@@ -217,7 +219,7 @@ def _both(exact: Matrix, other: Matrix, fit: StoredFit) -> tuple[list[OptimiserR
         if mine is not None and yours is not None:
             variance = a["variance"] if tested else None
             if variance is None:
-                variance = info_of(fit)["by_pair"][f"{a['source']}:{a['target']}"]["mean_mse"]
+                variance = info_of(fit)["by_pair"][Pair(a["source"], a["target"]).key]["mean_mse"]
             rows.append({"source": a["source"], "target": a["target"], "exact": mine, "adagrad": yours,
                          "mean": variance})  # fmt: skip
     return rows, "test" if tested else "select"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuronagent.domain import NeuronId
+from neuronagent.domain import NeuronId, clip
 from neuronagent.errors import NotFoundError, UsageError
 from neuronagent.predictability.scores import (
     BASELINES,
@@ -23,6 +23,7 @@ from neuronagent.predictability.scores import (
     PredictorScores,
     StoredFit,
     layer_predictor,
+    nearest_source,
     source_layer,
 )
 from neuronagent.service.lookup import Index
@@ -54,7 +55,7 @@ def find_fit(index: Index, name: str) -> StoredFit:
         if fit.name == name:
             return fit
     remedy = f"there are {', '.join(fit.name for fit in fits)}" if fits else "run: neuronagent predict fit"
-    raise NotFoundError(f"this index has no fit {name}", remedy=remedy)
+    raise NotFoundError(f"this index has no fit {clip(name)}", remedy=remedy)
 
 
 def scored_texts(index: Index, fit: StoredFit) -> dict[str, dict[str, Any]]:
@@ -136,7 +137,7 @@ def ranked(
         if layer not in known:
             raise NotFoundError(f"layer {layer} is not scored", remedy=f"layers: {', '.join(map(str, known))}")
         found = index.reader.layer_predictions(fit.id, layer, text)
-        name = _chosen(fit, layer, found, predictor)
+        name = _chosen(fit, layer, len(index.reader.layers()), found, predictor)
         token = found["token"].r2 if "token" in found else np.full(found[name].neurons, np.nan)
         chosen[layer] = name, found[name], token
         values = getattr(found[name], sort)
@@ -193,10 +194,11 @@ def _ranked(neuron: NeuronId, predictor: str, scores: PredictorScores, token: Fl
     )
 
 
-def _chosen(fit: StoredFit, layer: int, found: Mapping[str, PredictorScores], wanted: str | None) -> str:
+def _chosen(fit: StoredFit, layer: int, layers: int, found: Mapping[str, PredictorScores], wanted: str | None) -> str:
     if wanted is None:
-        below = [pair.source for pair in _pairs(fit) if pair.target == layer and pair.source < layer]
-        wanted = layer_predictor(max(below)) if below else None
+        other: Any = fit.info["source_model"]
+        nearest = nearest_source(_pairs(fit), layer, layers, None if other is None else other["layers"])
+        wanted = None if nearest is None else layer_predictor(nearest)
     if wanted is None or wanted not in found:
         what = "a layer below" if wanted is None else repr(wanted)
         there = ", ".join(name for name in predictors_of(fit, layer) if name in found)

@@ -14,10 +14,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from neuronagent.domain import Split
-from neuronagent.errors import CorpusError, IndexMismatchError, Interrupted, UsageError
-from neuronagent.predictability.scores import BASELINES, OWN_TEST, PredictorScores, layer_predictor, text_key
+from neuronagent.errors import CorpusError, Interrupted, UsageError
+from neuronagent.predictability.scores import (
+    BASELINES,
+    DEFAULT_FIT,
+    PredictorScores,
+    layer_predictor,
+    text_key,
+)
 from neuronagent.service.lookup import Index
-from neuronagent.service.predict.fits import DEFAULT_NAME, Fit, open_fit
+from neuronagent.service.predict.fits import Fit, open_fit
 from neuronagent.service.predict.opened_fit import OpenedFit
 from neuronagent.service.predict.texts import TokenTexts
 from neuronagent.service.progress import Progress, Silent
@@ -50,7 +56,7 @@ class ScoredText:
 
 def score(
     db: str | None = None,
-    name: str = DEFAULT_NAME,
+    name: str = DEFAULT_FIT,
     *,
     text: str | None = None,
     tokens: int | None = None,
@@ -70,7 +76,7 @@ def score(
 
     Raises:
         CorpusError: no document to score on, or the text that was fitted is another one now.
-        IndexMismatchError: another model than the one that was indexed.
+        IndexMismatchError: another model than the one that was indexed, or a fit that was replaced meanwhile.
         Interrupted: by Ctrl-C; the layers that are done are stored.
         ModelError: the model cannot be loaded or run.
         NotFoundError: there is no such fit.
@@ -91,7 +97,7 @@ def score(
             raise CorpusError(
                 f"there is no text that {fit.name} was not fitted on", remedy="name one with --text, or fit on more"
             )
-        key = OWN_TEST if text is None else text_key(text)
+        key = text_key(text)
         about = _about(scored)
         targets = sorted({pair.target for pair in fit.pairs})
         stored = {} if again else index.reader.scored(fit_id)
@@ -151,11 +157,11 @@ def _store(
 ) -> None:  # fmt: skip
     """Raises `IndexMismatchError` where the fit was replaced while it was scored."""
     with writing(db) as engine:
-        if save_fit(engine, fit.name, fit.info) != fit_id:
-            raise IndexMismatchError(f"the fit {fit.name} was replaced meanwhile", remedy="run it again")
         for target, by_predictor in found.items():
             for predictor, scores in by_predictor.items():
-                save_scores(engine, fit_id, target, predictor, scores, text=key, about=about)
+                save_scores(
+                    engine, fit_id, target, predictor, scores, text=key, about=about, identity=fit.info["identity"]
+                )
 
 
 def _advance(progress: Progress, stop: threading.Event) -> Callable[[int], None]:

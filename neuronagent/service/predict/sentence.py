@@ -7,8 +7,8 @@ Which words are used is fixed:
   the position alone reaches half of the layer's R² (`HALF`); *mostly the token*, *mostly the position* if one does;
 - *about as much*: the interval of the lift covers 0; *more*: it lies below 0;
 - *nothing here foretells it*: of no predictor does the interval reach above R² = `NOTHING`;
-- *a background neuron* (paper § 5.4) has a smaller error than neurons picked at random, which a small scale alone may
-  bring about: it is said whether its R² is higher as well.
+- *a background neuron* (paper § 5.4) has a smaller error than those that random tokens select, which a small scale
+  alone may bring about: it is said whether its R² is higher as well.
 
 A neuron that never varies has no sentence: there is nothing to foretell.
 """
@@ -122,6 +122,6 @@ def _background(view: PredictabilityView) -> str:
         return ""
     scale = {True: ", and a higher R²", False: ", but no higher R²", None: ""}[found["r2_above"]]
     return (
-        f" A background neuron: a smaller error (RMSE {found['rmse']:.2g}) than neurons picked at random "
-        f"({found['threshold']:.2g}){scale}."
+        f" A background neuron: a smaller error (RMSE {found['rmse']:.2g}) than those that random tokens "
+        f"select ({found['threshold']:.2g}){scale}."
     )

@@ -23,7 +23,7 @@ from neuronagent.service.predict.substitute_plan import (
     sources_below,
     table_cells,
 )
-from neuronagent.service.predict.substitute_text import BATCH_TOKENS, Job, SubstituteOptions, on_text
+from neuronagent.service.predict.substitute_text import BATCH_TOKENS, Job, SubstituteOptions, on_text, windows_of
 from neuronagent.service.progress import Progress, Silent
 from neuronagent.service.stopping import stops_cleanly
 from neuronagent.store.engine import writing
@@ -80,9 +80,11 @@ def substitute(options: SubstituteOptions, progress: Progress | None = None) -> 
         )  # fmt: skip
         found: dict[str, str] = {}
         computed = kept = 0
-        for source in (None, *dict.fromkeys(options.texts)):
-            of, cells, missing = on_text(job, source)
-            found[OWN_TEST if source is None else text_key(source)] = of
+        sources = (None, *dict.fromkeys(options.texts))
+        texts = [windows_of(job, source) for source in sources]  # what cannot be read is told before hours are spent
+        for source, windows in zip(sources, texts, strict=True):
+            of, cells, missing = on_text(job, source, *windows)
+            found[text_key(source)] = of
             computed, kept = computed + missing, kept + cells - missing
     return Substituted(fit=fit.name, settings=found, computed=computed, kept=kept)
 

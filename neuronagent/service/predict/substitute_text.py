@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from neuronagent.domain import Split
-from neuronagent.errors import CorpusError, IndexMismatchError, Interrupted, UsageError
-from neuronagent.predictability.scores import OWN_TEST, text_key
+from neuronagent.errors import CorpusError, Interrupted, UsageError
+from neuronagent.predictability.scores import DEFAULT_FIT, OWN_TEST, text_key
 from neuronagent.predictability.substitution import (
     HALVES_KIND,
     KIND,
@@ -21,7 +21,6 @@ from neuronagent.predictability.substitution import (
     settings_id,
     text_result_key,
 )
-from neuronagent.service.predict.fits import DEFAULT_NAME
 from neuronagent.service.predict.halves import split_hash
 from neuronagent.service.predict.opened_fit import OpenedFit
 from neuronagent.service.predict.perplexity import measured, nothing
@@ -29,7 +28,7 @@ from neuronagent.service.predict.substitute_plan import PlannedCell, halves_cell
 from neuronagent.service.predict.windows import Windows, make_windows
 from neuronagent.service.progress import Progress
 from neuronagent.store.engine import writing
-from neuronagent.store.predictions import save_fit, save_result
+from neuronagent.store.predictions import save_result
 
 if TYPE_CHECKING:
     from neuronagent.models.gated import GatedModel
@@ -53,7 +52,7 @@ class SubstituteOptions:
     once (None: half of what is free). `again`: compute also what is stored."""
 
     db: str
-    name: str = DEFAULT_NAME
+    name: str = DEFAULT_FIT
     texts: tuple[str, ...] = ()
     tokens: int | None = TOKENS
     window: int | None = None
@@ -83,11 +82,11 @@ class Job:
     progress: Progress
 
 
-def on_text(job: Job, source: str | None) -> tuple[str, int, int]:
-    """Measure on one text: its settings' id, how many cells it has, and how many of them were missing."""
+def on_text(job: Job, source: str | None, windows: Windows, said: str) -> tuple[str, int, int]:
+    """Measure on one text, as `windows_of` gives it: its settings' id, how many cells it has, and how many of them were
+    missing."""
     options, index = job.options, job.opened.index
-    windows, said = _windows(job, source)
-    key = OWN_TEST if source is None else text_key(source)
+    key = text_key(source)
     settings = SubstitutionSettings(
         version=VERSION, identity=job.opened.fit.info["identity"], text=key, fingerprint=windows.fingerprint,
         window=windows.window, stride=windows.stride, source=options.source,
@@ -109,7 +108,7 @@ def on_text(job: Job, source: str | None) -> tuple[str, int, int]:
     return of, len(cells), len(missing)
 
 
-def _windows(job: Job, source: str | None) -> tuple[Windows, str]:
+def windows_of(job: Job, source: str | None) -> tuple[Windows, str]:
     """The windows of a text, and where it comes from.
 
     Raises:
@@ -209,10 +208,8 @@ def _store(job: Job, results: Sequence[tuple[str, str, dict[str, Any]]]) -> None
     """Raises `IndexMismatchError` where the fit was replaced meanwhile."""
     fit = job.opened.fit
     with writing(job.options.db) as engine:
-        if save_fit(engine, fit.name, fit.info) != job.fit_id:
-            raise IndexMismatchError(f"the fit {fit.name} was replaced meanwhile", remedy="run it again")
         for kind, key, value in results:
-            save_result(engine, job.fit_id, kind, key, value)
+            save_result(engine, job.fit_id, kind, key, value, identity=fit.info["identity"])
 
 
 def _advance(job: Job, total: int) -> Callable[[int], None]:

@@ -18,7 +18,17 @@ import numpy as np
 from neuronagent import wording
 from neuronagent.domain import NeuronId, clip
 from neuronagent.errors import NotFoundError
-from neuronagent.predictability.scores import BASELINES, OWN_TEST, TOKEN, PredictedNeuron, StoredFit, source_layer
+from neuronagent.predictability.scores import (
+    BASELINES,
+    DEFAULT_FIT,
+    OWN_TEST,
+    TOKEN,
+    PredictedNeuron,
+    StoredFit,
+    fit_option,
+    nearest_source,
+    source_layer,
+)
 from neuronagent.predictability.view import (
     Direction,
     OtherText,
@@ -27,7 +37,6 @@ from neuronagent.predictability.view import (
     Rank,
 )
 from neuronagent.service.lookup import Index
-from neuronagent.service.predict.fits import DEFAULT_NAME
 from neuronagent.service.predict.local_views import background_of, sensitive_of
 from neuronagent.service.predict.sentence import sentence
 from neuronagent.store.predictions import Predicted
@@ -65,7 +74,7 @@ def predictability_of(reader: IndexReader, neuron: NeuronId, fit: str | None = N
     if chosen is None:
         return {"available": False, "reason": NO_FIT, "command": FIT, "fits": names}
     missing: PredictabilityView = {"available": False, "fit": chosen.name, "fits": names}
-    command = SCORE if chosen.name == DEFAULT_NAME else f"{SCORE} --fit {chosen.name}"
+    command = f"{SCORE}{fit_option(chosen.name)}"
     by_text = reader.neuron_predictions_by_text(chosen.id, neuron) if chosen.id in scored else {}
     if OWN_TEST not in by_text:
         if neuron.layer not in _targets(chosen):
@@ -90,7 +99,7 @@ def _choose(fits: Sequence[StoredFit], scored: set[int], name: str | None) -> St
         return found
     return max(
         fits,
-        key=lambda each: (each.id in scored, each.name == DEFAULT_NAME and each.id in scored, each.id),
+        key=lambda each: (each.id in scored, each.name == DEFAULT_FIT and each.id in scored, each.id),
         default=None,
     )
 
@@ -107,7 +116,8 @@ def _scored(
     other: Any = fit.info.get("source_model")
     shown = [_predictor(name, own[name].scores, neuron.layer, bool(other)) for name in sorted(own, key=_place)]
     known = {each["predictor"]: each for each in shown}
-    nearest = _nearest([each["source"] for each in shown if each["source"] is not None], neuron.layer, reader, other)
+    sources = [(each["source"], neuron.layer) for each in shown if each["source"] is not None]
+    nearest = nearest_source(sources, neuron.layer, len(reader.layers()), other["layers"] if other else None)
     headline = None if nearest is None else known[f"layer {nearest}"]
     first = next(iter(own.values()))
     said: Any = fit.info.get("text") or {}
@@ -145,14 +155,6 @@ def _place(predictor: str) -> tuple[bool, int, str]:
     if layer is not None:
         return False, layer, ""
     return True, BASELINES.index(predictor) if predictor in BASELINES else len(BASELINES), predictor
-
-
-def _nearest(sources: Sequence[int], layer: int, reader: IndexReader, other: Any) -> int | None:
-    """The source whose map is the neuron's headline: the nearest layer below; of another model, that of like depth."""
-    if other:
-        theirs, ours = max(1, int(other.get("layers") or 1) - 1), max(1, len(reader.layers()) - 1)
-        return min(sources, key=lambda source: abs(source / theirs - layer / ours), default=None)
-    return max((source for source in sources if source < layer), default=None)
 
 
 def _no_headline(fit: StoredFit, layer: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import shutil
 import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -95,18 +95,14 @@ def test_what_was_planted_is_found_and_the_index_knows_the_fit(db: str) -> None:
 
 
 def test_other_batches_and_more_passes_give_the_same_maps(db: str) -> None:
-    whole = fit(
-        options(
-            db,
-        )
-    )
+    whole = fit(options(db, tokens=2_000))
     smallest = preview(options(db, memory=10**9))
     assert smallest.passes == 1
     said = Said()
-    tight = fit(options(db, "tight", memory=least_memory(db)), said)
+    tight = fit(options(db, "tight", memory=least_memory(db), tokens=2_000), said)
     assert sum(stage.startswith("reading, pass") for stage in said.stages) > 1
     same(whole, tight)
-    other = fit(options(db, "batches", batch_tokens=200))
+    other = fit(options(db, "batches", batch_tokens=200, tokens=2_000))
     for key, facts in whole.info["by_pair"].items():
         difference = other.info["by_pair"][key]["select_mse"] - facts["select_mse"]
         assert abs(difference) < 1e-4 * facts["mean_mse"]
@@ -117,7 +113,9 @@ def least_memory(db: str) -> int:
     return max(preview(options(db, pairs=pair)).memory for pair in ("0:1", "1:1"))
 
 
-@pytest.mark.parametrize(("stage", "at"), [("reading", 1), ("reading", 2_700), ("solving", 1)])
+@pytest.mark.parametrize(
+    ("stage", "at"), [pytest.param("reading", 1, marks=pytest.mark.slow), ("reading", 2_700), ("solving", 1)]
+)
 def test_a_stopped_fit_continues_with_the_same_sums_bit_for_bit(db: str, stage: str, at: int) -> None:
     whole = fit(options(db))
     with pytest.raises(Interrupted, match="the same command continues"):
@@ -132,6 +130,7 @@ def test_a_stopped_fit_continues_with_the_same_sums_bit_for_bit(db: str, stage: 
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_fit_stopped_in_its_second_pass_keeps_the_first_and_its_plan(db: str) -> None:
     memory = least_memory(db)
     with pytest.raises(Interrupted):
@@ -187,6 +186,7 @@ def test_a_window_as_long_as_the_texts_changes_nothing_and_a_short_one_does(db: 
     assert not torch.allclose(weights(whole)[Pair(1, 2)], weights(short)[Pair(1, 2)], atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_model_as_its_own_other_model_gives_its_own_maps(db: str) -> None:
     own = fit(options(db, pairs="0:0,0:1,2:1"))
     other = fit(options(db, "other", pairs="0:0,0:1,2:1", source_model=str(world().model.folder)))
@@ -207,6 +207,7 @@ def test_maps_come_from_another_model_with_the_same_tokenizer_and_from_no_other(
         fit(options(db, "planted", pairs="0:0", source_model=str(planted_world().model.folder)))
 
 
+@pytest.mark.slow
 def test_the_papers_optimiser_comes_near_but_not_as_near(db: str) -> None:
     exact = fit(options(db))
     paper = fit(options(db, "paper", kind=FitKind.ADAGRAD))
@@ -233,6 +234,7 @@ def test_maps_of_low_rank_are_smaller_and_say_what_they_keep(db: str) -> None:
         fit(options(db, "none", rank=16))
 
 
+@pytest.mark.slow
 def test_another_text_is_read_and_too_few_documents_are_refused(db: str, tmp_path: Path) -> None:
     text = predictable.write_corpus(tmp_path / "other.jsonl", predictable.corpus(40, seed=3))
     found = fit(options(db, "other", pairs="0:1", text=str(text)))
@@ -278,6 +280,7 @@ def test_what_cannot_be_fitted_is_refused_before_anything_is_written(db: str, gi
     assert not any(Path(db + ".maps").glob("*"))
 
 
+@pytest.mark.slow
 def test_an_index_of_weights_alone_takes_a_text(tmp_path: Path) -> None:
     db = str(tmp_path / "weights.db")
     folder = str(world().model.folder)
@@ -295,6 +298,7 @@ def build_weights(model: str, db: str) -> None:
     build_weights_index(BuildOptions(model=model, text="", db=db))
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_fit_one_name_and_a_full_disk_keeps_what_is_there(db: str) -> None:
     folder = fit_folder(db, "default")
     with (
@@ -336,3 +340,45 @@ def test_a_map_of_another_fit_is_not_taken_for_its_own(db: str) -> None:
 def test_an_index_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
         fit(options(str(tmp_path / "none.db")))
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, cut_short])
+def test_a_complete_fit_that_lost_a_map_is_fitted_again(db: str, harm: Callable[[Path], object]) -> None:
+    found = fit(options(db, pairs="0:1,1:2"))
+    before = weights(found)
+    said = Said()
+    fit(options(db, pairs="0:1,1:2"), said)
+    assert said.notes == ["the fit default is complete already"]
+    harm(found.folder / "0-1.safetensors")
+    again = fit(options(db, pairs="0:1,1:2"), said)
+    assert "1 of the 2 maps of default are lost" in said.notes[1]
+    assert again.lost() == []
+    assert all(torch.equal(weight, before[pair]) for pair, weight in weights(again).items())
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"model": 5}', "no JSON"])
+def test_a_fit_that_says_nothing_readable_of_itself_can_be_replaced(db: str, damage: str) -> None:
+    found = fit(options(db, pairs="0:1"))
+    (found.folder / "fit.json").write_text(damage)
+    with open_index(db) as index, pytest.raises(StorageError, match=r"fit\.json is damaged; .*--replace"):
+        open_fit(db, "default", index.info["model"])
+    with pytest.raises(StorageError, match="is damaged"):
+        fit(options(db, pairs="0:1"))
+    assert fit(options(db, pairs="0:1", replace=True)).lost() == []
+
+
+def test_maps_beside_a_renamed_index_are_asked_for(db: str, tmp_path: Path) -> None:
+    fit(options(db, pairs="0:1"))
+    renamed = str(shutil.copy(db, tmp_path / "renamed.db"))
+    with open_index(renamed) as index:
+        with pytest.raises(NotFoundError, match=r"run: neuronagent predict fit$"):
+            open_fit(renamed, "default", index.info["model"])  # a copy beside the other one
+        Path(db).unlink()
+        with pytest.raises(NotFoundError, match=r"rename the folder of its maps too, to renamed\.db\.maps"):
+            open_fit(renamed, "default", index.info["model"])
+        Path(db + ".maps").rename(renamed + ".maps")
+        assert open_fit(renamed, "default", index.info["model"]).lost() == []

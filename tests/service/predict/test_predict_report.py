@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -19,7 +20,8 @@ from neuronagent.report.predictability_content import SECTIONS, Finding, Predict
 from neuronagent.report.predictability_words import missing
 from neuronagent.service.lookup import Index
 from neuronagent.service.predict.report import chosen_figure, predictability
-from neuronagent.service.predict.report_numbers import histogram, spearman, spread
+from neuronagent.service.predict.report_global import global_findings
+from neuronagent.service.predict.report_numbers import histogram, rank_is_clear, share_is_clear, spearman, spread
 from neuronagent.store.engine import open_writer
 from neuronagent.store.predictions import save_scores
 from tests.report.predictability_sample import (
@@ -160,6 +162,24 @@ def test_the_texts_that_a_fit_is_scored_on_are_over_the_same_pairs(content: Pred
     assert books["r2"] < own["r2"] - 0.05
 
 
+def test_layers_foretold_from_themselves_do_not_raise_the_average_of_a_text(tmp_path: Path) -> None:
+    db = make_db(tmp_path / "texts.db")
+    add_fit(db, fit_info("default", ALL), texts=(OWN_TEST, "/texts/books"))
+    own, _ = of(db)["texts"]["rows"]
+    assert own["pairs"] == LAYERS * (LAYERS - 1)
+    assert own["r2"] is not None
+    assert own["r2"] < 0.9
+
+
+def test_every_command_that_is_missing_names_the_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    db = make_db(tmp_path / "bare.db")
+    add_fit(db, fit_info("default", ADJACENT))
+    assert run(["predict", "report", "--db", str(db), "--out", str(tmp_path / "out")]) == 0
+    commands = [line for line in capsys.readouterr().out.splitlines() if "neuronagent predict" in line]
+    assert commands
+    assert all(f"--db {db}" in line and "&&" not in line for line in commands)
+
+
 # Which fits
 
 
@@ -259,22 +279,92 @@ def test_sources_before_and_behind_a_layer_that_do_equally_well_are_no_evidence(
 def test_self_maps_of_the_exact_fit_leave_nothing(content: PredictabilityContent) -> None:
     found = finding(content, "from itself has an error left")
     assert found["verdict"] == "does not hold"
-    assert "adagrad (adagrad)" in found["numbers"]
+    assert "adagrad: mean L2" in found["numbers"]
 
 
 def test_what_substitution_costs_is_compared_cell_by_cell(content: PredictabilityContent) -> None:
-    assert finding(content, "do the least harm")["numbers"] == "In 8 of 8 cells."
+    assert finding(content, "do the least harm")["numbers"].startswith("In 7 of 7 cells.")
     assert finding(content, "do the least harm")["verdict"] == "holds"
-    assert COSTS["predicted"] == (21.0, 20.6, 20.8, 22.0)
-    assert finding(content, "the two between")["verdict"] == "holds"
     assert finding(content, "texts of other domains")["verdict"] == "holds"
+    assert finding(content, "texts of other domains")["numbers"] == "In 7 of 7 cells on 1 other text."
 
 
-def test_an_optimiser_that_is_worse_everywhere_does_not_find_the_best_map(content: PredictabilityContent) -> None:
+def with_costs(content: PredictabilityContent, costs: dict[tuple[str, str, int], tuple[float, float]],
+               chunks: Sequence[int] | None = None) -> list[Finding]:  # fmt: skip
+    """The findings of § 4 if these cells, by mapping, setting and chunk, cost these losses, with what is on each side
+    of them; `chunks`: so many layers each."""
+    found = copy.deepcopy(content)
+    del found["substitution"]["views"][1:]
+    view = found["substitution"]["views"][0]
+    for cell in view["cells"]:
+        own = costs.get((cell["mapping"], cell["setting"], cell["chunk"]))
+        if own is not None and cell["sources"] == "clean":
+            cell["measured"].update(change=own[0], change_lo=own[0] - own[1], change_hi=own[0] + own[1])
+    if chunks is not None:
+        ends = np.cumsum(chunks).tolist()
+        for chunk, end, count in zip(view["text"]["chunks"], ends, chunks, strict=True):
+            chunk["layers"] = list(range(end - count, end))
+            chunk["replaced"] = [[layer, layer - 1] for layer in chunk["layers"] if layer]
+    return list(global_findings(found))
+
+
+def verdict(found: Sequence[Finding], words: str) -> str | None:
+    return next((one["verdict"] for one in found if words in one["paper"]), None)
+
+
+def test_partial_substitution_of_the_last_layer_alone_decides_nothing(content: PredictabilityContent) -> None:
+    """It is free by definition: what is left is rounding, here in disfavour of predictions."""
+    noise = {(word, "partial", 3): (1e-9 if word == "predicted" else -1e-9, 1e-8) for word in COSTS}
+    found = with_costs(content, noise)
+    assert verdict(found, "do the least harm") == "holds"
+    assert verdict(found, "In the last chunk") is None
+    assert verdict(found, "Shallow layers contribute through later layers") == "not clear"
+    whole = with_costs(content, noise, chunks=(2, 2, 2, 2))
+    assert verdict(whole, "In the last chunk") == "does not hold"
+    assert verdict(whole, "do the least harm") == "not clear"
+    assert verdict(whole, "Shallow layers contribute through later layers") == "holds"
+
+
+def test_a_substitution_that_was_stopped_decides_nothing(content: PredictabilityContent) -> None:
+    found = copy.deepcopy(content)
+    view = found["substitution"]["views"][0]
+    view["cells"] = [cell for cell in view["cells"] if cell["chunk"] < 2]
+    half = found["halves"]["view"]
+    assert half is not None
+    half["cells"] = [cell for cell in half["cells"] if cell["chunk"] < 1]
+    del found["substitution"]["views"][1:]
+    assert list(global_findings(found)) == []
+
+
+def test_costs_whose_intervals_meet_decide_nothing(content: PredictabilityContent) -> None:
+    def ends(cost: float, width: float) -> dict[tuple[str, str, int], tuple[float, float]]:
+        return {("predicted", "complete", chunk): (cost if chunk in (0, 3) else 0.1, width) for chunk in range(4)}
+
+    sizes = (2, 1, 1, 1)
+    assert verdict(with_costs(content, ends(0.2, 0.04), sizes), "the two between") == "holds"
+    assert verdict(with_costs(content, ends(0.2, 0.06), sizes), "the two between") == "not clear"
+    assert verdict(with_costs(content, ends(0.05, 0.01), sizes), "the two between") == "does not hold"
+
+
+def test_a_chunk_of_twice_the_layers_is_not_dearer_for_its_place(content: PredictabilityContent) -> None:
+    costs = {("predicted", "complete", chunk): (cost, 0.01) for chunk, cost in enumerate((0.1, 0.3, 0.3, 0.1))}
+    assert verdict(with_costs(content, costs, (3, 2, 2, 2)), "the two between") == "does not hold"
+    assert verdict(with_costs(content, costs, (2, 2, 2, 1)), "the two between") == "not clear"
+
+
+def test_a_rank_over_few_layers_takes_a_perfect_order(tmp_path: Path) -> None:
+    found = planted(make_db(tmp_path / "few.db"), r2=[0.1, 0.5, 0.3, 0.7, 0.8], sd=[1, 2, 4, 8, 16])
+    one = finding(found, "Shallow layers are better foretold than deep ones, by R²")
+    assert "+0.90 over 5 layers" in one["numbers"]
+    assert one["verdict"] == "not clear"
+
+
+def test_an_optimiser_that_is_worse_everywhere_has_not_converged(content: PredictabilityContent) -> None:
     found = finding(content, "Adagrad for one epoch")
     assert (found["verdict"], found["numbers"]) == (
-        "does not hold", f"Least squares is lower on {len(ALL)} of {len(ALL)} pairs.",
-    )  # fmt: skip
+        "does not hold",
+        f"Least squares is lower on {len(ALL)} of {len(ALL)} pairs, after 30 steps; the paper takes about 1,000.",
+    )
 
 
 # Numbers
@@ -290,6 +380,25 @@ def test_ranks_correlate_as_counted_one_by_one_with_ties_and_gaps() -> None:
     assert spearman([1, 2, None, 4], [1, 2, 3, None]) is None
     assert spearman([1, 1, 1], [1, 2, 3]) is None
     assert spearman([1, 2, 3, None], [2.0, 4.0, 9.0, -1.0]) == pytest.approx(1)
+
+
+def test_ranks_are_clear_as_often_as_chance_allows() -> None:
+    rng = np.random.default_rng(0)
+    for count in (6, 7, 9, 30):
+        rows = [(rng.normal(size=count), rng.normal(size=count)) for _ in range(400)]
+        clear = np.mean([rank_is_clear(a.tolist(), b.tolist()) for a, b in rows])
+        assert 0.005 < clear < 0.08
+    assert rank_is_clear([0, 1, 2, 3, 4], [1, 2, 3, 4, 5])
+    assert not rank_is_clear([0, 1, 2, 3, 4], [1, 2, 3, 5, 4])
+    assert not rank_is_clear([0, 1, 2, 3], [1, 2, 3, 4])
+    assert not rank_is_clear([0, 1, 2], [1, 1, 1])
+
+
+def test_few_comparisons_are_never_a_clear_share() -> None:
+    assert [count for count in range(9) if share_is_clear(1.0, count)] == [6, 7, 8]
+    assert share_is_clear(0.0, 6)
+    assert [share_is_clear(share, 10) for share in (0.5, 0.8, 0.9)] == [False, False, True]
+    assert not share_is_clear(0.25, 4)
 
 
 def test_histograms_hold_every_number_once() -> None:

@@ -17,6 +17,7 @@ from neuronagent.report.markdown import markdown
 from neuronagent.report.neuron_page import Links, neuron_page
 from neuronagent.service import views
 from neuronagent.service.lookup import Index
+from neuronagent.service.predict import score_views
 from neuronagent.service.predict.views import neuron_predictability, sentence
 from neuronagent.service.reporting.content import neuron_content
 from neuronagent.service.tool_predictability import neuron_predictability as tool
@@ -147,6 +148,8 @@ def test_the_headline_reads_the_nearest_layer_below_and_of_another_model_the_one
         assert headline is not None
         assert (headline["predictor"], headline["direction"]) == ("layer 1", "other model")
         assert (view.get("sentence") or "").startswith("Layer 1 of the other model foretells")
+        rows, _, _ = score_views.ranked(index, score_views.find_fit(index, "cross"), OWN_TEST, (1,))
+        assert {row.predictor for row in rows} == {"layer 1"}
 
 
 def test_the_local_analysis_is_shown_of_the_same_predictor_only(path: Path) -> None:
@@ -167,7 +170,8 @@ def test_the_local_analysis_is_shown_of_the_same_predictor_only(path: Path) -> N
         assert (found["is_background"], found["threshold"]) == (True, 1.7)
         said = easy.get("sentence") or ""
         assert said.endswith(
-            " A background neuron: a smaller error (RMSE 1.5) than neurons picked at random (1.7), but no higher R²."
+            " A background neuron: a smaller error (RMSE 1.5) than those that random tokens select (1.7), but no "
+            "higher R²."
         )
         assert "background" not in (hard.get("sentence") or "background")
         assert easy.get("sensitive") == ["1-gram `a` (μ 0.31)", "hard tokens"]

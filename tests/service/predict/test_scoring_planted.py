@@ -205,7 +205,6 @@ def assert_found(db: Path, name: str, where: str) -> None:
 def test_what_is_stored_is_not_computed_again_but_for_another_part_of_the_text(copy: Path) -> None:
     same = score(str(copy))
     assert (same.computed, same.kept) == ((), (0, 1, 2))
-    assert score(str(copy), again=True).computed == (0, 1, 2)
     part = score(str(copy), tokens=500)
     assert part.computed == (0, 1, 2)
     assert part.tokens < same.tokens
@@ -214,6 +213,7 @@ def test_what_is_stored_is_not_computed_again_but_for_another_part_of_the_text(c
     assert score(str(copy), tokens=500).computed == (1,)
 
 
+@pytest.mark.slow
 def test_layers_that_were_scored_before_ctrl_c_are_kept_and_the_rest_follows(copy: Path) -> None:
     before = stored(copy, 1)
     with closing(sqlite3.connect(copy)) as connection, connection:
@@ -230,6 +230,7 @@ def test_layers_that_were_scored_before_ctrl_c_are_kept_and_the_rest_follows(cop
             np.testing.assert_allclose(mine, there, rtol=1e-4, atol=1e-6, err_msg=f"{name} {column}")
 
 
+@pytest.mark.slow
 def test_another_text_is_scored_whole_and_what_was_fitted_on_is_left_out(copy: Path, tmp_path: Path) -> None:
     other = predictable.write_corpus(tmp_path / "other.jsonl", predictable.corpus(12, seed=5))
     found = score(str(copy), text=str(other))
@@ -273,6 +274,28 @@ def test_bad_input_is_told_in_a_line(copy: Path, tmp_path: Path) -> None:
     (folder / "fit.json").write_text(json.dumps(info))
     with pytest.raises(CorpusError, match="not the text any more"):
         score(str(copy))
+
+
+@pytest.mark.slow
+def test_scores_of_a_fit_that_is_replaced_meanwhile_are_not_taken_for_those_of_the_new_one(copy: Path) -> None:
+    class Replaced(Told):
+        """When all is scored, and before it is stored, another fit takes the place of this one."""
+
+        def start(self, stage: str, total: int, unit: str) -> None:
+            super().start(stage, total, unit)
+            self.left = total if stage.startswith("scoring") else None
+
+        def advance(self, done: int) -> None:
+            if done == self.left:
+                fit(FitOptions(db=str(copy), pairs="0:1,1:2", intercept=True, replace=True))
+
+    with pytest.raises(IndexMismatchError, match="took the place of this one meanwhile"):
+        score(str(copy), again=True, progress=Replaced())
+    with Index(str(copy)) as index:
+        stored = views.find_fit(index, "default")
+        assert stored.info["intercept"]
+        assert index.reader.scored(stored.id) == {}
+    assert score(str(copy)).computed == (1, 2)
 
 
 @pytest.mark.slow

@@ -25,11 +25,10 @@ from neuronagent.predictability.substitution import (
 from neuronagent.service.lookup import open_index
 from neuronagent.service.predict.fit import FitOptions, fit
 from neuronagent.service.predict.halves import top_halves
-from neuronagent.service.predict.scoring import score
 from neuronagent.service.predict.substitute import SubstituteOptions, preview, substitute
 from neuronagent.service.predict.substitute_plan import make_chunks
 from neuronagent.service.predict.substitution_views import halves_view, rows, substitution_views
-from tests.predictable import Kind, corpus, of_kind, world, write_corpus
+from tests.predictable import Kind, corpus, of_kind, scored, world, write_corpus
 from tests.service.predict.test_fit_maps import Said
 
 CHUNKS = 3
@@ -38,10 +37,8 @@ CHUNKS = 3
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index with a scored fit of neighbouring layers, and one of backward maps alone."""
-    path = Path(shutil.copy(world().db, tmp_path_factory.mktemp("fitted") / "model.db"))
-    fit(FitOptions(db=str(path), device="cpu"))
-    fit(FitOptions(db=str(path), name="backward", pairs="2:1,1:0,1:1", device="cpu", tokens=4_000))
-    score(str(path), device="cpu")
+    path = scored(tmp_path_factory.mktemp("fitted"))
+    fit(FitOptions(db=str(path), name="backward", pairs="2:1,1:0,1:1", device="cpu", tokens=1_000))
     return path
 
 
@@ -104,6 +101,7 @@ def test_a_table_has_every_mapping_setting_and_chunk_and_the_unmodified_model(db
     assert means["random", "complete", CHAINED] == pytest.approx(sum(both) / 2)
 
 
+@pytest.mark.slow
 def test_replacing_exactly_linear_neurons_by_their_predictions_costs_nothing(db: str) -> None:
     """In layer 1 the eight neurons with the highest Pearson correlation are linear functions of layer 0."""
     substitute(options(db, halves=True, draws=1, sources=(CLEAN,)))
@@ -142,6 +140,7 @@ def test_what_is_stored_is_not_computed_again_unless_the_settings_differ(db: str
     assert substitute(options(db, halves=True)).computed == len(METRICS) * len(WAYS) * CHUNKS
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_keeps_its_chunks_and_ends_with_the_same_numbers(db: str, tmp_path: Path) -> None:
     other = shutil.copytree(Path(db).parent, tmp_path / "other") / Path(db).name
     with pytest.raises(Interrupted, match="the same command continues"):
@@ -186,6 +185,7 @@ def test_what_was_fitted_on_is_not_measured_on(db: str) -> None:
     assert len(done.settings) == 2
 
 
+@pytest.mark.slow
 def test_another_source_is_taken_where_the_fit_has_it(db: str) -> None:
     fit(FitOptions(db=db, name="all", pairs="all", device="cpu", tokens=4_000))
     substitute(options(db, name="all", source=0, draws=1))
@@ -202,16 +202,18 @@ def test_what_cannot_be_substituted_is_refused_in_one_line(db: str) -> None:
         substitute(options(db, name="backward"))
     with pytest.raises(NotFoundError, match="no complete fit nothing"):
         substitute(options(db, name="nothing"))
-    fit(FitOptions(db=db, name="two", source_model=str(world().model.folder), device="cpu", tokens=4_000))
+    fit(FitOptions(db=db, name="two", source_model=str(world().model.folder), device="cpu", tokens=800))
     with pytest.raises(UsageError, match="start from another model"):
         substitute(options(db, name="two"))
-    fit(FitOptions(db=db, name="unscored", device="cpu", tokens=4_000))
+    fit(FitOptions(db=db, name="unscored", device="cpu", tokens=800))
     with pytest.raises(NotFoundError, match=r"no scores of layer 1.*predict scores --fit unscored"):
         substitute(options(db, name="unscored", halves=True))
     with pytest.raises(UsageError, match="allowed: 128 tokens"):
         substitute(options(db, window=129))
     with pytest.raises(UsageError, match="stride"):
         substitute(options(db, window=20, stride=20))
+    with pytest.raises(CorpusError, match="no file or folder"):  # before the own text is measured on
+        substitute(options(db, texts=("/nowhere/at/all",)))
     with pytest.raises(UsageError, match="--text is empty"):
         substitute(options(db, texts=(" ",)))
     with pytest.raises(UsageError, match="0 chunks"):
