@@ -90,6 +90,7 @@ def test_the_papers_optimiser_is_fitted_beside(cli: Cli, db: Path) -> None:
         (("--rank", "16"), 2, "have no rank 16"),
         (("--fit", "adagrad", "--intercept"), 2, "have no intercept"),
         (("--text", "/nowhere/at/all"), 7, "/nowhere/at/all"),
+        (("--text", " "), 2, "--text is empty"),
         (("--source-model", "/nowhere/at/all"), 7, "/nowhere/at/all"),
     ],
 )

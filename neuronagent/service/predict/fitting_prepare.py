@@ -17,11 +17,9 @@ from neuronagent.service.predict.fits import TextFacts, fit_folder
 from neuronagent.service.predict.fitting import READ
 from neuronagent.service.predict.fitting_models import Models, check_tokens, model_facts, open_models
 from neuronagent.service.predict.plan import Plan, Shape, check_memory, free_memory, plan_passes
-from neuronagent.service.predict.texts import TokenTexts, corpus_texts, source_texts
+from neuronagent.service.predict.texts import FEW_DOCUMENTS, TokenTexts, check_source, corpus_texts, source_texts
 from neuronagent.service.progress import Progress
 from neuronagent.settings import chosen_db
-
-_FEW_DOCUMENTS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +107,8 @@ def prepare(options: FitOptions, progress: Progress) -> Prepared:
     with open_index(db) as index:
         # What is wrong with an index is told before its model is loaded; an imported one has none to load.
         corpus = corpus_texts(index) if options.text is None and not index.is_imported else None
+        if options.source_model is None and not index.is_imported:
+            parse_pairs(options.pairs, len(index.reader.layers()))  # a mistake in them, too
         progress.start("loading the model", 0, "")
         models = open_models(index, options.model, options.source_model, options.device)
         pairs = parse_pairs(options.pairs, models.target.n_layers, None if models.are_one else models.source.n_layers)
@@ -164,13 +164,14 @@ def warnings_of(ready: Prepared) -> list[str]:
         )
     for split, use in ((Split.SELECT, "choose the ridge on"), (Split.TEST, "score on")):
         documents = ready.texts[split].documents
-        if documents < _FEW_DOCUMENTS:
+        if documents < FEW_DOCUMENTS:
             said = "no document" if not documents else f"only {documents} document{'s' * (documents > 1)}"
             found.append(f"{split.value} has {said} to {use}")
     return found
 
 
 def _check(options: FitOptions) -> None:
+    check_source(options.text)
     for name, value in (("tokens", options.tokens), ("context", options.context), ("rank", options.rank),
                         ("batch tokens", options.batch_tokens), ("memory", options.memory)):  # fmt: skip
         if value is not None and value < 1:

@@ -95,6 +95,8 @@ def functional_view(options: FunctionalOptions) -> FunctionalView:
 
 
 class _Work:
+    """One run over the layers of an index."""
+
     def __init__(
         self, index: Index, fit: Fit, fit_id: int, options: FunctionalOptions, progress: Progress, stop: threading.Event
     ) -> None:
@@ -130,9 +132,7 @@ class _Work:
         elif two:
             found = source_texts(self._index, self._model(), options.text, tokens=options.tokens)
         else:
-            found, left = opened.other_texts(options.text, options.tokens)
-            if left:
-                self._progress.note(f"{left:,} tokens were fitted on and are left out")
+            found = opened.other_texts(options.text, options.tokens, self._progress)
         found = found if found.tokens <= options.tokens else found.limited(options.tokens)
         if not found.tokens:
             raise CorpusError(

@@ -14,7 +14,7 @@ from neuronagent.errors import UsageError
 from neuronagent.predictability.scores import DEFAULT_FIT, layer_predictor, source_layer
 from neuronagent.service.predict.fits import Fit
 from neuronagent.service.predict.selection import Errors
-from neuronagent.service.predict.texts import TokenTexts
+from neuronagent.service.predict.texts import TokenTexts, check_source
 from neuronagent.store.reader import IndexReader
 
 VERSION = 1
@@ -46,8 +46,7 @@ class FunctionalOptions:
         """Raises `UsageError` for what cannot be."""
         if self.source not in (NEAREST, MEAN_OF_SOURCES):
             raise UsageError("no such source of errors", remedy=f"allowed: {NEAREST}, {MEAN_OF_SOURCES}")
-        if self.text is not None and not self.text.strip():
-            raise UsageError("--text is empty", remedy="name a folder, file or data set, or leave it out")
+        check_source(self.text)
         for name, value, least in (("tokens", self.tokens, 1), ("ngrams", self.ngrams, 1), ("seeds", self.seeds, 2)):
             if value < least:
                 raise UsageError(f"{value} are too few {name}", remedy=f"at least {least}")

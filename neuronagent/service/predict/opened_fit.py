@@ -11,6 +11,7 @@ from neuronagent.errors import CorpusError, IndexMismatchError, UsageError
 from neuronagent.service.lookup import Index
 from neuronagent.service.predict.fits import Fit
 from neuronagent.service.predict.texts import TokenTexts, corpus_texts, source_texts
+from neuronagent.service.progress import Progress
 
 if TYPE_CHECKING:
     from neuronagent.service.predict.fitting_models import Models
@@ -76,9 +77,9 @@ class OpenedFit:
             )
         return found
 
-    def other_texts(self, source: str, tokens: int | None) -> tuple[TokenTexts, int]:
-        """The texts of another source, whatever their split, and how many tokens of it are left out: those of texts
-        that maps were fitted or their ridge was chosen on, word by word.
+    def other_texts(self, source: str, tokens: int | None, progress: Progress) -> TokenTexts:
+        """The texts of another source, whatever their split, but those that maps were fitted or their ridge was chosen
+        on, word by word; `progress` is told of them.
 
         Raises:
             CorpusError: it cannot be read.
@@ -91,7 +92,9 @@ class OpenedFit:
         known = {text.ids.tobytes() for text in self.texts.texts if text.split is not Split.TEST}
         kept = tuple(text for text in found.texts if text.ids.tobytes() not in known)
         left = replace(found, texts=kept)
-        return left, found.tokens - left.tokens
+        if left.tokens < found.tokens:
+            progress.note(f"{found.tokens - left.tokens:,} of {found.tokens:,} tokens were fitted on and are left out")
+        return left
 
     def reading(self) -> Reading:
         """With what scores are read."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from neuronagent.domain import Split
-from neuronagent.errors import CorpusError, Interrupted, UsageError
+from neuronagent.errors import CorpusError, Interrupted
 from neuronagent.predictability.scores import (
     BASELINES,
     DEFAULT_FIT,
@@ -25,7 +25,7 @@ from neuronagent.predictability.scores import (
 from neuronagent.service.lookup import Index
 from neuronagent.service.predict.fits import Fit, open_fit
 from neuronagent.service.predict.opened_fit import OpenedFit
-from neuronagent.service.predict.texts import TokenTexts
+from neuronagent.service.predict.texts import TokenTexts, check_source, few_documents
 from neuronagent.service.progress import Progress, Silent
 from neuronagent.service.stopping import stops_cleanly
 from neuronagent.settings import chosen_db
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """Changes whenever the same maps and tokens would give other scores."""
-FEW_DOCUMENTS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +82,7 @@ def score(
         StorageError: the index cannot be written.
         UsageError: an empty name of a text.
     """
-    if text is not None and not text.strip():
-        raise UsageError("--text is empty", remedy="name a folder, file or data set, or leave it out")
+    check_source(text)
     progress, begun = progress or Silent(), time.monotonic()
     db = chosen_db(db)
     with Index(db) as index, stops_cleanly() as stop:
@@ -103,9 +101,8 @@ def score(
         stored = {} if again else index.reader.scored(fit_id)
         missing = [target for target in targets if not _is_scored(fit, target, key, about, stored)]
         if missing:
-            if scored.documents < FEW_DOCUMENTS:
-                some = "1 document" if scored.documents == 1 else f"{scored.documents} documents"
-                progress.note(f"{some} to score on: intervals over documents are {_wide(scored.documents)}")
+            if warning := few_documents(scored.documents, "score on"):
+                progress.note(warning)
             _score_missing(db, fit, fit_id, key, about, opened, scored, missing, memory,
                            stop, progress)  # fmt: skip
     kept = tuple(target for target in targets if target not in missing)
@@ -120,14 +117,7 @@ def _scored_texts(opened: OpenedFit, text: str | None, tokens: int | None, progr
     if text is None:
         found = opened.texts.of(Split.TEST)
         return found if tokens is None else found.limited(tokens)
-    found, left_out = opened.other_texts(text, tokens)
-    if left_out:
-        progress.note(f"{left_out:,} of {found.tokens + left_out:,} tokens were fitted on and are left out")
-    return found
-
-
-def _wide(documents: int) -> str:
-    return "not to be had" if documents < 2 else "wide"
+    return opened.other_texts(text, tokens, progress)
 
 
 def _score_missing(

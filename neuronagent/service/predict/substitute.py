@@ -24,6 +24,7 @@ from neuronagent.service.predict.substitute_plan import (
     table_cells,
 )
 from neuronagent.service.predict.substitute_text import BATCH_TOKENS, Job, SubstituteOptions, on_text, windows_of
+from neuronagent.service.predict.texts import check_source
 from neuronagent.service.progress import Progress, Silent
 from neuronagent.service.stopping import stops_cleanly
 from neuronagent.store.engine import writing
@@ -116,8 +117,8 @@ def preview(options: SubstituteOptions) -> Preview:
 
 def _check(options: SubstituteOptions) -> None:
     """Raises `UsageError` for options that cannot be."""
-    if any(not text.strip() for text in options.texts):
-        raise UsageError("--text is empty", remedy="name a folder, file or data set, or leave it out")
+    for text in options.texts:
+        check_source(text)
     if not options.sources or any(word not in SOURCES for word in options.sources):
         raise UsageError(
             f"{', '.join(options.sources) or 'nothing'} names no sources", remedy="allowed: clean, chained"

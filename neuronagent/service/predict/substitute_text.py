@@ -25,6 +25,7 @@ from neuronagent.service.predict.halves import split_hash
 from neuronagent.service.predict.opened_fit import OpenedFit
 from neuronagent.service.predict.perplexity import measured, nothing
 from neuronagent.service.predict.substitute_plan import PlannedCell, halves_cells, runs_of, table_cells
+from neuronagent.service.predict.texts import few_documents
 from neuronagent.service.predict.windows import Windows, make_windows
 from neuronagent.service.progress import Progress
 from neuronagent.store.engine import writing
@@ -38,7 +39,6 @@ VERSION = 1
 """Changes whenever the same settings would give other numbers."""
 SCHEMA = 1
 TOKENS, CHUNKS, DRAWS, BATCH_TOKENS = 20_000, 4, 5, 4096
-FEW_DOCUMENTS = 5
 _READ_AHEAD = 10
 """Of another text so many times the tokens that are measured on are read, and windows taken from all of it."""
 
@@ -119,9 +119,7 @@ def windows_of(job: Job, source: str | None) -> tuple[Windows, str]:
         texts = opened.texts.of(Split.TEST)
     else:
         ahead = None if options.tokens is None else options.tokens * _READ_AHEAD
-        texts, left_out = opened.other_texts(source, ahead)
-        if left_out:
-            job.progress.note(f"{left_out:,} of {texts.tokens + left_out:,} tokens were fitted on and are left out")
+        texts = opened.other_texts(source, ahead, job.progress)
     found = make_windows(texts, options.window, options.stride)
     found = found if options.tokens is None else found.limited(options.tokens)
     if not found.predictions:
@@ -193,11 +191,8 @@ def _warnings(job: Job, windows: Windows) -> list[str]:
         found.append(
             f"the maps were fitted on a context of {context} tokens and are used in windows of {windows.window}"
         )
-    if windows.documents < FEW_DOCUMENTS:
-        some = "1 document" if windows.documents == 1 else f"{windows.documents} documents"
-        found.append(
-            f"{some} only: intervals over documents are {'wide' if windows.documents > 1 else 'not to be had'}"
-        )
+    if warning := few_documents(windows.documents, "measure on"):
+        found.append(warning)
     indexed = str((job.opened.index.info.get("identity") or {}).get("dtype", "float32"))
     if indexed != "float32":
         found.append(f"the model runs in float32; it was indexed in {indexed}")

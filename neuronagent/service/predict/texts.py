@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from neuronagent.index.sources import Document
     from neuronagent.models.weights import ModelWeights
 
+FEW_DOCUMENTS = 5
 _GROUP = 256  # documents tokenised together
 
 
@@ -75,6 +76,20 @@ class TokenTexts:
             digest.update(f"{len(text.ids)} {text.document} {text.split.position}\n".encode())
             digest.update(text.ids.astype("<u4").tobytes())
         return digest.hexdigest()
+
+
+def check_source(source: str | None) -> None:
+    """Raises `UsageError` for a source without a name."""
+    if source is not None and not source.strip():
+        raise UsageError("--text is empty", remedy="name a folder, file or data set, or leave it out")
+
+
+def few_documents(count: int, use: str) -> str | None:
+    """What a reader of numbers over `count` documents must know, which were read to `use` them; None if nothing."""
+    if count >= FEW_DOCUMENTS:
+        return None
+    some = "1 document" if count == 1 else f"{count} documents"
+    return f"{some} to {use}: intervals over documents are {'wide' if count > 1 else 'not to be had'}"
 
 
 def corpus_texts(index: Index, splits: Sequence[Split] = SPLITS) -> TokenTexts:

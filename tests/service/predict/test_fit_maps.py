@@ -337,6 +337,11 @@ def test_a_map_of_another_fit_is_not_taken_for_its_own(db: str) -> None:
         one.map(Pair(0, 1))
 
 
+def test_pairs_that_cannot_be_are_told_before_the_model_is_loaded(db: str) -> None:
+    with pytest.raises(UsageError, match="there is no layer 3"):
+        fit(options(db, pairs="0:3", model="/nowhere"))
+
+
 def test_an_index_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
         fit(options(str(tmp_path / "none.db")))

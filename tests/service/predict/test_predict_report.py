@@ -171,6 +171,7 @@ def test_layers_foretold_from_themselves_do_not_raise_the_average_of_a_text(tmp_
     assert own["r2"] < 0.9
 
 
+@pytest.mark.slow
 def test_every_command_that_is_missing_names_the_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     db = make_db(tmp_path / "bare.db")
     add_fit(db, fit_info("default", ADJACENT))
