@@ -151,10 +151,9 @@ class CoreTools(IndexTools):
     def neuron_predictability(
         self, neuron: Neuron, fit: str | None = None, response_format: Format = "concise", model: Model = None
     ) -> Annotated[CallToolResult, Predictability]:
-        """Tell how well other layers, the token or the position foretell a neuron's activation.
+        """Tell how well layers or its token foretell a neuron.
 
-        Not for relations by weights: use similar_neurons. Output: sentence, held-out R² with intervals per predictor;
-        detailed: all. Example: {"neuron": "31.9634"}
+        Not for weights: use similar_neurons. Output: R². Example: {"neuron": "31.9634"}
         """
         from neuronagent.service import tool_predictability
 

@@ -66,14 +66,14 @@ class ForetoldOn(TypedDict):
 
 class Predictability(NeuronResult, total=False):
     sentence: str | None
-    fit: str
+    fit: str | None
     fits: list[str] | None
-    scored_on: str
+    scored_on: str | None
     tokens: int | None
     documents: int | None
     mean: float | None
     variance: float | None
-    predictors: list[PredictorRow]
+    predictors: list[PredictorRow] | None
     above_share_of_layer: float | None
     background: bool | None
     sensitive_to: list[str] | None
