@@ -18,6 +18,8 @@ from tests.cli.test_errors import refused
 from tests.servers.scripted import Scripted, fails
 from tests.servers.word_model import CARELESS, SUMMARY, word_model
 
+pytestmark = pytest.mark.slow  # a server, a campaign and its index: the parts have quick tests of their own
+
 QUICK = ("--size", "quick", "--scores", "", "--no-trace")
 NOBODY = "http://127.0.0.1:9/v1"
 EXPLAIN = ("explain", "0.1", "--llm", "words", "--candidates", "1", *QUICK)
@@ -94,7 +96,6 @@ def no_server_but_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", NOBODY)
 
 
-@pytest.mark.slow
 def test_a_good_judge_passes_its_check_with_a_row_per_concept(checked: Ran) -> None:
     assert checked.code == 0, checked.err
     for concept in ("digits", "capital after a full stop", "`not` shortly before", "dates against prices"):
@@ -103,7 +104,6 @@ def test_a_good_judge_passes_its_check_with_a_row_per_concept(checked: Ran) -> N
     assert "NOT" not in checked.out
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_a_check_that_is_repeated_is_not_paid_again(cli: Cli, words: Scripted) -> None:
     view = cli("judge-check", "--judge", "words", "--json").json
@@ -111,7 +111,6 @@ def test_a_check_that_is_repeated_is_not_paid_again(cli: Cli, words: Scripted) -
     assert paid(words) == []
 
 
-@pytest.mark.slow
 def test_a_careless_judge_fails_its_check_and_its_scores_are_marked(
     cli: Cli, words: Scripted, tmp_path: Path, planted_db: Path
 ) -> None:
@@ -142,7 +141,6 @@ def test_a_model_writes_a_judge_reads_and_the_card_names_it(cli: Cli, done: Ran)
     assert ("llm" in sources) == (SUMMARY in done.out)
 
 
-@pytest.mark.slow
 def test_what_is_stored_is_shown_again_without_a_paid_question(cli: Cli, done: Ran, words: Scripted) -> None:
     again = cli(*EXPLAIN)
     assert again.out.splitlines() == done.out.splitlines()
@@ -177,7 +175,6 @@ def test_a_batch_stops_after_the_preview_until_it_is_agreed_to(cli: Cli, words: 
     assert "nothing was said" in cli("explanations", "0.0").out
 
 
-@pytest.mark.slow
 def test_a_batch_by_rules_prints_one_table_and_asks_nobody(
     cli: Cli, done: Ran, words: Scripted, tmp_path: Path
 ) -> None:
@@ -193,7 +190,6 @@ def test_a_batch_by_rules_prints_one_table_and_asks_nobody(
     assert paid(words) == []
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_a_batch_with_a_model_goes_on_where_it_was_stopped(cli: Cli, words: Scripted) -> None:
     chosen = ("--layer", "0", "--limit-neurons", "3", "--workers", "1")
@@ -226,7 +222,6 @@ def test_a_budget_of_nothing_sends_nothing(cli: Cli, words: Scripted, tmp_path: 
     assert paid(words) == []
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_a_persons_text_is_scored_by_a_judge(cli: Cli, words: Scripted) -> None:
     added = cli("explanations", "add", "0.2", "++", "Names such as ` Hugo`.", "--author", "Ada", "--json").json
@@ -261,7 +256,6 @@ def test_a_neuron_without_examples_is_not_asked_about(cli: Cli, made_db: Path, t
     assert not any("Passage" in str(body) and "neuron_summary" in str(body) for body in words.bodies)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_a_missing_key_and_a_missing_server_are_one_line_each(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     for command in (("score", "0.0"), ("judge-check",)):
