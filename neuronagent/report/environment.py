@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from neuronagent.report.filters import FILTERS, seen
 
@@ -46,6 +46,11 @@ def environment() -> Environment:
 def render(template: str, **values: Any) -> str:
     """The page that `template` makes of `values`."""
     return environment().get_template(template).render(**values)
+
+
+def unbroken(text: str) -> Markup:
+    """Text, escaped, in which a number keeps its percent sign on its line."""
+    return Markup(escape(text).replace(" %", "\u00a0%"))
 
 
 @cache

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from markupsafe import Markup, escape
-
 from neuronagent.report.citation import cite
-from neuronagent.report.environment import policy, render
+from neuronagent.report.environment import policy, render, unbroken
 from neuronagent.report.figures.drawing import DRAW, missing
 from neuronagent.report.figures.inline import svg
 from neuronagent.report.figures.looks import PAGE
@@ -38,9 +36,9 @@ def model_page(
         {
             "name": name,
             "title": TITLES[name],
-            "how": _unbroken(HOW[name]),
+            "how": unbroken(HOW[name]),
             "missing": reason,
-            "says": _unbroken(says(content, name)) if reason is None else "",
+            "says": unbroken(says(content, name)) if reason is None else "",
             "figure": svg(draw(content, points, PAGE, None), name) if reason is None else None,
             "tables": tables(content, name) if reason is None else [],
             "files": (files or {}).get(name, {}),
@@ -59,11 +57,6 @@ def model_page(
         home=home,
         data=data,
     )
-
-
-def _unbroken(text: str) -> Markup:
-    """A number keeps its percent sign on its line."""
-    return Markup(escape(text).replace(" %", "\u00a0%"))
 
 
 def _share(content: ModelContent) -> float | None:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from markupsafe import Markup, escape
-
 from neuronagent.report.citation import cite
-from neuronagent.report.environment import policy, render
+from neuronagent.report.environment import policy, render, unbroken
 from neuronagent.report.figures.inline import svg
 from neuronagent.report.figures.looks import PAGE
 from neuronagent.report.figures.predict_drawing import DRAW, drawable
@@ -44,10 +42,10 @@ def predictability_page(
         {
             "name": name,
             "title": TITLES[name],
-            "how": _unbroken(HOW[name]),
+            "how": unbroken(HOW[name]),
             "missing": reason,
             "command": COMMANDS[name],
-            "says": _unbroken(says(content, name)) if reason is None else "",
+            "says": unbroken(says(content, name)) if reason is None else "",
             "figure": svg(DRAW[name](content, points, PAGE, None), name) if drawable(content, name) else None,
             "tables": tables(content, name) if reason is None else [],
             "files": (files or {}).get(name, {}),
@@ -60,7 +58,7 @@ def predictability_page(
         policy=policy(),
         content=content,
         sections=sections,
-        lead=_unbroken(lead(content)),
+        lead=unbroken(lead(content)),
         fits=fits(content),
         warnings=[f"{one['name']}: {warning}" for one in content["fits"] for warning in one["warnings"]],
         tones=_TONES,
@@ -70,8 +68,3 @@ def predictability_page(
         data=data,
         markdown=markdown,
     )
-
-
-def _unbroken(text: str) -> Markup:
-    """A number keeps its percent sign on its line."""
-    return Markup(escape(text).replace(" %", "\u00a0%"))

@@ -87,3 +87,23 @@ def opened(
 def sideways(page: Page) -> int:
     """How many CSS pixels the page is wider than its window: nobody wants to scroll sideways."""
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+def misplaced_labels(page: Page) -> list[list[list[str]]]:
+    """Of each drawn figure: its labels that stick out of it, and the pairs of labels that meet."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('svg.drawn')].map(svg => {
+            const frame = svg.getBoundingClientRect();
+            const boxes = [...svg.querySelectorAll('text')].filter(t => t.textContent.trim())
+                .map(t => [t.textContent, t.getBoundingClientRect()]);
+            const out = boxes.filter(([, b]) => b.left < frame.left - 1 || b.right > frame.right + 1
+                || b.top < frame.top - 1 || b.bottom > frame.bottom + 1).map(([text]) => text);
+            const meet = [];
+            boxes.forEach(([one, a], i) => boxes.slice(i + 1).forEach(([other, b]) => {
+                const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+                const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+                if (wide > 1.5 && high > 4.5) meet.push(`${one} / ${other}`);
+            }));
+            return [out, meet];
+        })"""
+    )

@@ -10,7 +10,7 @@ from neuronagent.service.lookup import Index
 from neuronagent.service.reporting.folder import opened as folder_opened
 from neuronagent.service.reporting.model_map import write_model_map
 from neuronagent.service.reporting.names import MAP
-from tests.browser.chromium import NARROW, WIDE, Scheme, opened, sideways
+from tests.browser.chromium import NARROW, WIDE, Scheme, misplaced_labels, opened, sideways
 from tests.cli.conftest import INFO
 from tests.store.made_index import make_index, make_whole
 
@@ -77,22 +77,7 @@ def test_figures_take_the_colours_of_the_scheme_and_the_type_of_the_page(page_fi
 
 def test_text_of_figures_is_within_them_and_labels_do_not_meet(page_file: Path) -> None:
     with opened(page_file, size=WIDE) as (page, _):
-        found = page.evaluate(
-            """() => [...document.querySelectorAll('svg.drawn')].map(svg => {
-                const frame = svg.getBoundingClientRect();
-                const boxes = [...svg.querySelectorAll('text')].filter(t => t.textContent.trim())
-                    .map(t => [t.textContent, t.getBoundingClientRect()]);
-                const out = boxes.filter(([, b]) => b.left < frame.left - 1 || b.right > frame.right + 1
-                    || b.top < frame.top - 1 || b.bottom > frame.bottom + 1).map(([text]) => text);
-                const meet = [];
-                boxes.forEach(([one, a], i) => boxes.slice(i + 1).forEach(([other, b]) => {
-                    const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
-                    const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-                    if (wide > 1.5 && high > 4.5) meet.push(`${one} / ${other}`);
-                }));
-                return [out, meet];
-            })"""
-        )
+        found = misplaced_labels(page)
     assert found == [[[], []]] * 6
 
 

@@ -9,7 +9,7 @@ import pytest
 from neuronagent.report.figures import PREDICT_FIGURES
 from neuronagent.service.lookup import Index
 from neuronagent.service.predict.report import PAGE, write_predictability
-from tests.browser.chromium import NARROW, WIDE, Scheme, opened, sideways
+from tests.browser.chromium import NARROW, WIDE, Scheme, misplaced_labels, opened, sideways
 from tests.report.predictability_sample import add_functional, add_substitution, fill, make_db
 
 pytestmark = pytest.mark.browser
@@ -44,22 +44,7 @@ def test_nothing_is_loaded_reported_or_wider_than_the_window(
 
 def test_text_of_figures_is_within_them_and_labels_do_not_meet(page_file: Path) -> None:
     with opened(page_file, size=WIDE) as (page, _):
-        found = page.evaluate(
-            """() => [...document.querySelectorAll('svg.drawn')].map(svg => {
-                const frame = svg.getBoundingClientRect();
-                const boxes = [...svg.querySelectorAll('text')].filter(t => t.textContent.trim())
-                    .map(t => [t.textContent, t.getBoundingClientRect()]);
-                const out = boxes.filter(([, b]) => b.left < frame.left - 1 || b.right > frame.right + 1
-                    || b.top < frame.top - 1 || b.bottom > frame.bottom + 1).map(([text]) => text);
-                const meet = [];
-                boxes.forEach(([one, a], i) => boxes.slice(i + 1).forEach(([other, b]) => {
-                    const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
-                    const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-                    if (wide > 1.5 && high > 4.5) meet.push(`${one} / ${other}`);
-                }));
-                return [out, meet];
-            })"""
-        )
+        found = misplaced_labels(page)
     assert found == [[[], []]] * len(PREDICT_FIGURES)
 
 
